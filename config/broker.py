@@ -1,0 +1,42 @@
+"""The message broker. Workers load this module first, so that every actor finds it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import django
+import dramatiq
+from django.conf import settings
+from django.db import close_old_connections
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, ShutdownNotifications
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+
+class DatabaseConnections(Middleware):
+    """Give a thread's connection back to the pool round each message, as a request does."""
+
+    def before_process_message(self, *args: Any) -> None:
+        close_old_connections()
+
+    after_process_message = after_skip_message = before_process_message
+
+
+def make_broker(url: str) -> RedisBroker:
+    """Make a broker that neither repeats nor ends a message by itself: rows say what is to be done.
+
+    A message is a reminder of a row in the database, so what dramatiq offers for retries, ages and
+    time limits would only add a second opinion.
+    """
+    return RedisBroker(
+        url=url,
+        namespace=f"{settings.REDIS_PREFIX}.dramatiq",
+        middleware=[ShutdownNotifications(), Callbacks(), CurrentMessage(), DatabaseConnections()],
+    )
+
+
+broker = make_broker(settings.REDIS_URL)
+dramatiq.set_broker(broker)
