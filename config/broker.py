@@ -7,13 +7,13 @@ from typing import Any
 
 import django
 import dramatiq
+from django.apps import apps
 from django.conf import settings
 from django.db import close_old_connections
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, ShutdownNotifications
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django.setup()
 
 
 class DatabaseConnections(Middleware):
@@ -40,3 +40,6 @@ def make_broker(url: str) -> RedisBroker:
 
 broker = make_broker(settings.REDIS_URL)
 dramatiq.set_broker(broker)
+
+if not apps.loading:  # Else Django is starting, and loads this module itself (`config.apps`).
+    django.setup()

@@ -1,8 +1,9 @@
 """PostgreSQL and Valkey for an installation that brings none of its own.
 
-Both come from wheels, keep their data under TUTTI_HOME and listen on sockets in a private directory.
-One process, `config.keeper`, starts, watches and stops them. Everybody else holds a shared lock for
-as long as it needs them; when the last holder is gone, killed or not, the keeper stops the servers.
+Both come from wheels, keep their data under TUTTI_HOME and listen on sockets in a private
+directory. One process, `config.keeper`, starts, watches and stops them. Everybody else holds a
+shared lock for as long as it needs them; when the last holder is gone, killed or not, the keeper
+stops the servers.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def redis_url(home: Path | None = None) -> str:
 
 def wanted() -> bool:
     """Say whether the environment leaves at least one of the two servers to us."""
-    return not (os.environ.get("DATABASE_URL", "").strip() and os.environ.get("REDIS_URL", "").strip())
+    return not (
+        os.environ.get("DATABASE_URL", "").strip() and os.environ.get("REDIS_URL", "").strip()
+    )
 
 
 class Lock:
@@ -169,7 +172,9 @@ def start(home: Path | None = None) -> Servers:
             if not gate.take(wait_seconds=START_SECONDS) or not users.take(
                 shared=True, wait_seconds=STOP_SECONDS
             ):
-                raise EmbeddedError(f"Another process holds {home / 'run'}: is it stopped (Ctrl-Z)?")
+                raise EmbeddedError(
+                    f"Another process holds {home / 'run'}: is it stopped (Ctrl-Z)?"
+                )
             if not running(home):
                 launch_keeper(home)
         except BaseException:

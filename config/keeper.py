@@ -1,4 +1,4 @@
-"""The process that starts the embedded servers, watches them, and stops them after the last user."""
+"""The process that starts the embedded servers, watches them, and ends with their last user."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def log_file(home: Path, name: str) -> Path:
 
 
 def processes_in(directory: Path, name: str) -> list[psutil.Process]:
-    """List live processes of that program that work in `directory`, as both servers do in theirs."""
+    """List live processes of a program that work in `directory`, as each server does in its own."""
     found = []
     for process in psutil.process_iter(["name"]):
         with suppress(psutil.Error):
@@ -152,7 +152,10 @@ def valkey(home: Path, sockets: Path) -> Server:
         "daemonize": "no",
         "loglevel": "warning",
     }
-    command = [str(binary), *(part for key, value in options.items() for part in (f"--{key}", value))]
+    command = [
+        str(binary),
+        *(part for key, value in options.items() for part in (f"--{key}", value)),
+    ]
 
     def ready() -> bool:
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
@@ -163,7 +166,13 @@ def valkey(home: Path, sockets: Path) -> Server:
         return False
 
     return Server(
-        "Valkey", "valkey-server", directory, command, ready, signal.SIGTERM, log_file(home, "valkey")
+        "Valkey",
+        "valkey-server",
+        directory,
+        command,
+        ready,
+        signal.SIGTERM,
+        log_file(home, "valkey"),
     )
 
 
@@ -299,7 +308,7 @@ class Keeper:
     def launch_all(self) -> None:
         """Clear what a killed keeper left, then start both servers at once."""
         end_all(processes_in(self.home / "pg", "postgres"), signal.SIGINT, 10)
-        # Without a live server the pid in this file may belong to anybody, who would block the start.
+        # With no server alive, the pid in this file may belong to anybody and would block us.
         (self.home / "pg" / "postmaster.pid").unlink(missing_ok=True)
         for make in (valkey, postgres):
             server = make(self.home, self.sockets)

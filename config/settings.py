@@ -165,6 +165,7 @@ INSTALLED_APPS = [
     "allauth.account",
     "csp",
     "ninja",
+    "config",
     "projects",
     "reviews",
     "agents",

@@ -6,7 +6,6 @@ from django.urls import include, path
 
 from config.api import api
 
-admin.autodiscover()
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [

@@ -1,0 +1,75 @@
+"""The cast and the servers that the tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+
+from config import embedded
+
+# --- Servers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def services() -> None:
+    """Have PostgreSQL and Valkey up: the embedded ones, unless the environment names others."""
+    if embedded.wanted():
+        embedded.start()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(services: None) -> None:
+    """Let pytest-django make its test database only once the servers are up."""
+
+
+@pytest.fixture
+def tutti_home(settings, tmp_path: Path) -> Iterator[Path]:
+    """Give one test a data directory of its own; the servers stay where they are."""
+    settings.TUTTI_HOME = tmp_path / "home"
+    settings.TUTTI_HOME.mkdir()
+    settings.TUTTI_SOURCE_ROOTS = [tmp_path]
+    yield settings.TUTTI_HOME
+
+
+@pytest.fixture
+def service_env(transactional_db: None) -> dict[str, str]:
+    """Give the environment with which another process of Tutti finds the test's database."""
+    found = connection.settings_dict
+    host, name = quote(found["HOST"], safe="/"), found["NAME"]
+    login = quote(found["USER"]) + (f":{quote(found['PASSWORD'])}" if found["PASSWORD"] else "")
+    where = f"localhost:{found['PORT']}" if found["PORT"] else ""
+    return {
+        **os.environ,
+        "DATABASE_URL": f"postgresql://{login}@{where}/{name}?host={host}",
+        "REDIS_URL": settings.REDIS_URL,
+        "TUTTI_HOME": str(settings.TUTTI_HOME),
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+    }
+
+
+# --- The cast: alice owns, bob is a member, charlie is a stranger --------------------------------
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    return User.objects.create_user("alice", "alice@example.org", "alice-password")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    return User.objects.create_user("bob", "bob@example.org", "bob-password")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    return User.objects.create_user("charlie", "charlie@example.org", "charlie-password")
+
+
+# --- Projects ------------------------------------------------------------------------------------
