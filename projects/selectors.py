@@ -26,7 +26,9 @@ def inbox_count(project: Project, user: User | AnonymousUser) -> int:
     return inbox(project, user).count()
 
 
-def events(project: Project, *, kind: str = "", topic: str = "", actor: str = "") -> QuerySet[Event]:
+def events(
+    project: Project, *, kind: str = "", topic: str = "", actor: str = ""
+) -> QuerySet[Event]:
     """The project's events, newest first; `kind` and `topic` also match by their beginnings."""
     found = Event.objects.filter(project=project).order_by("-number")
     if kind:

@@ -77,7 +77,7 @@ def chip(status: Any, word: str = "") -> SafeString:
 def when(at: datetime | None) -> SafeString | str:
     """A moment as time of day, with its date when that is not today; the title says all of it."""
     if at is None:
-        return "–"
+        return "—"
     local = timezone.localtime(at)
     same_day = local.date() == timezone.localdate()
     return format_html(
@@ -91,10 +91,10 @@ def when(at: datetime | None) -> SafeString | str:
 @register.filter
 def seconds(value: float | None) -> str:
     """A duration in words people use: 40 s, 3 min 20 s; a dash when it is not known."""
-    return "–" if value is None else say_seconds(float(value))
+    return "—" if value is None else say_seconds(float(value))
 
 
 @register.filter
 def sha(commit: str | None) -> str:
     """The first ten digits of a commit."""
-    return (commit or "–")[:10]
+    return (commit or "—")[:10]

@@ -1,0 +1,185 @@
+"""One Redis subscription for all sockets of a web process, and their heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import redis.asyncio
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.base import SessionBase
+from django.db import DatabaseError
+
+from projects import live
+from projects.models import Membership, Project
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+#: Losing access closes the socket within 5 s: one look every 3 s, and time for the look.
+ACCESS_SECONDS = 3.0
+
+
+class Watcher(Protocol):
+    """A socket, as the feed sees it."""
+
+    user_id: int
+    session: SessionBase | None
+    topics: set[str]
+
+    def tell(self, versions: Mapping[str, int], *, beat: bool = False) -> None: ...
+    async def dismiss(self, code: int) -> None: ...
+
+
+def project_of(topic: str) -> int | None:
+    """The project that a topic belongs to: 7 of "p/7/board"."""
+    parts = topic.split("/")
+    if parts[0] != "p" or len(parts) < 2 or not parts[1].isascii() or not parts[1].isdigit():
+        return None
+    return int(parts[1]) if len(parts[1]) < 16 else None
+
+
+def is_log(topic: str) -> bool:
+    """Whether the topic counts the rows of a run's log instead of the project's events."""
+    return topic.endswith("/log")
+
+
+class Feed:
+    """Watchers of this process. Runs while there are any; one for each event loop."""
+
+    def __init__(self) -> None:
+        self.watchers: set[Watcher] = set()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def join(self, watcher: Watcher) -> None:
+        self.watchers.add(watcher)
+        if not self.tasks:
+            self.tasks = [
+                asyncio.create_task(step()) for step in (self.listen, self.beat, self.guard)
+            ]
+
+    def leave(self, watcher: Watcher) -> None:
+        self.watchers.discard(watcher)
+        if not self.watchers:
+            for task in self.tasks:
+                task.cancel()
+            self.tasks = []
+
+    async def listen(self) -> None:
+        """Pass hints on, for ever: a Redis that went away is awaited."""
+        wait = 0.1
+        while True:
+            # redis-py closes a silent socket after 5 s unless told not to.
+            client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=None)
+            try:
+                async with client.pubsub() as subscription:
+                    await subscription.subscribe(live.HINTS)
+                    wait = 0.1
+                    await self.send_versions()  # What was said while nobody listened.
+                    async for message in subscription.listen():
+                        if message["type"] == "message":
+                            self.pass_on(message["data"])
+            except (redis.RedisError, OSError) as error:
+                logger.warning("Hints come late until Redis is back: %s", error)
+            finally:
+                await client.aclose()
+            await asyncio.sleep(wait * random.uniform(0.5, 1))
+            wait = min(wait * 2, 2.0)
+
+    def pass_on(self, data: bytes) -> None:
+        try:
+            hints = json.loads(data)
+            versions = {str(topic): int(number) for topic, number in hints.items()}
+        except (ValueError, AttributeError, TypeError):
+            logger.warning("A hint that is none was dropped: %.100r", data)
+            return
+        for watcher in list(self.watchers):
+            if mine := watcher.topics & versions.keys():
+                watcher.tell({topic: versions[topic] for topic in mine})
+
+    async def beat(self) -> None:
+        """Send the true versions now and then: a lost hint then is only a late one."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self.send_versions(beat=True)
+
+    async def send_versions(self, *, beat: bool = False) -> None:
+        watchers = list(self.watchers)
+        try:
+            counts = await versions_of(topic for w in watchers for topic in w.topics)
+        except DatabaseError as error:
+            logger.warning("A heartbeat was left out: %s", error)
+            return
+        for watcher in watchers:
+            watcher.tell(pick(watcher.topics, counts), beat=beat)
+
+    async def guard(self) -> None:
+        """Dismiss who lost access, was deactivated or signed out."""
+        while True:
+            await asyncio.sleep(ACCESS_SECONDS)
+            watchers = list(self.watchers)
+            try:
+                codes = await refusals(watchers)
+            except DatabaseError as error:
+                logger.warning("Access could not be checked: %s", error)
+                continue
+            for watcher, code in zip(watchers, codes, strict=True):
+                if code:
+                    await watcher.dismiss(code)
+
+
+_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, Feed] = WeakKeyDictionary()
+
+
+def feed() -> Feed:
+    """The feed of the running event loop."""
+    return _feeds.setdefault(asyncio.get_running_loop(), Feed())
+
+
+def pick(topics: Iterable[str], counts: Mapping[int, int]) -> dict[str, int]:
+    """Topic to version, for those whose project exists; logs have numbers of their own."""
+    found = {}
+    for topic in topics:
+        project = project_of(topic)
+        if project in counts and not is_log(topic):
+            found[topic] = counts[project]
+    return found
+
+
+@database_sync_to_async
+def versions_of(topics: Iterable[str]) -> dict[int, int]:
+    """Project to its number of events, for the projects of these topics."""
+    ids = {project_of(topic) for topic in topics}
+    return dict(Project.objects.filter(pk__in=ids).values_list("pk", "event_count"))
+
+
+@database_sync_to_async
+def refusals(watchers: list[Watcher]) -> list[int]:
+    """For each watcher 0, or the close code: 4401 signed out, 4403 no longer a member."""
+    users = User.objects.filter(pk__in={w.user_id for w in watchers}, is_active=True)
+    admins = dict(users.values_list("pk", "is_superuser"))
+    held = set(
+        Membership.objects.filter(
+            user_id__in=admins, project__archived_at__isnull=True
+        ).values_list("user_id", "project_id")
+    )
+    return [_refusal(watcher, admins, held) for watcher in watchers]
+
+
+def _refusal(watcher: Watcher, admins: Mapping[int, bool], held: set[tuple[int, int]]) -> int:
+    session: Any = watcher.session
+    if watcher.user_id not in admins:
+        return 4401
+    if session is not None and session.session_key and not session.exists(session.session_key):
+        return 4401
+    if admins[watcher.user_id]:
+        return 0
+    projects = {project_of(topic) for topic in watcher.topics}
+    return 0 if all((watcher.user_id, project) in held for project in projects) else 4403
