@@ -13,16 +13,22 @@ from django.db import close_old_connections
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, ShutdownNotifications
 
+from config import posix, processes
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 
 class DatabaseConnections(Middleware):
     """Give a thread's connection back to the pool round each message, as a request does."""
 
-    def before_process_message(self, *args: Any) -> None:
+    def before_process_message(self, *args: Any, **kwargs: Any) -> None:
         close_old_connections()
 
-    after_process_message = after_skip_message = before_process_message
+    def after_process_message(self, *args: Any, **kwargs: Any) -> None:
+        close_old_connections()
+
+    def after_skip_message(self, *args: Any, **kwargs: Any) -> None:
+        close_old_connections()
 
 
 def make_broker(url: str) -> RedisBroker:
@@ -31,7 +37,7 @@ def make_broker(url: str) -> RedisBroker:
     A message is a reminder of a row in the database, so what dramatiq offers for retries, ages and
     time limits would only add a second opinion.
     """
-    return RedisBroker(
+    return RedisBroker(  # type: ignore[no-untyped-call]
         url=url,
         namespace=f"{settings.REDIS_PREFIX}.dramatiq",
         middleware=[ShutdownNotifications(), Callbacks(), CurrentMessage(), DatabaseConnections()],
@@ -40,6 +46,10 @@ def make_broker(url: str) -> RedisBroker:
 
 broker = make_broker(settings.REDIS_URL)
 dramatiq.set_broker(broker)
+
+if os.environ.get(processes.MARK):
+    # dramatiq forks its worker, whom nobody would end when the process between is killed.
+    posix.die_with_parent()
 
 if not apps.loading:  # Else Django is starting, and loads this module itself (`config.apps`).
     django.setup()

@@ -256,6 +256,8 @@ def launch_keeper(home: Path) -> None:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "config.keeper", str(home)],
             cwd=CHECKOUT,
+            # It serves others than the one who happens to start it, so it bears nobody's mark.
+            env={key: value for key, value in os.environ.items() if key != "TUTTI_SUPERVISED"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

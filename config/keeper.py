@@ -82,11 +82,16 @@ class Server:
     sign: signal.Signals
     log: Path
     drop: posix.Drop | None = None
+    #: Files that name a process by its pid, which may be anybody's once the server is dead.
+    claims: list[Path] = field(default_factory=list)
     child: subprocess.Popen[bytes] | None = None
-    started: float = field(default=0.0)
+    started: float = 0.0
 
     def launch(self) -> None:
+        """Start the server, after an end to what an earlier one left running."""
         end_all(processes_in(self.directory, self.program), self.sign, 10)
+        for claim in self.claims:
+            claim.unlink(missing_ok=True)
         with self.log.open("ab") as output:
             self.child = subprocess.Popen(
                 self.command,
@@ -211,6 +216,7 @@ def postgres(home: Path, sockets: Path) -> Server:
         signal.SIGINT,
         log_file(home, "postgres"),
         drop,
+        claims=[directory / "postmaster.pid", sockets / "pg" / ".s.PGSQL.5432.lock"],
     )
 
 
@@ -306,10 +312,7 @@ class Keeper:
         self.stopping = True
 
     def launch_all(self) -> None:
-        """Clear what a killed keeper left, then start both servers at once."""
-        end_all(processes_in(self.home / "pg", "postgres"), signal.SIGINT, 10)
-        # With no server alive, the pid in this file may belong to anybody and would block us.
-        (self.home / "pg" / "postmaster.pid").unlink(missing_ok=True)
+        """Start both servers at once."""
         for make in (valkey, postgres):
             server = make(self.home, self.sockets)
             self.servers.append(server)

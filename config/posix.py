@@ -85,3 +85,16 @@ def become(drop: Drop, capability: int | None) -> None:
     data = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)
     _libc.capset(header, data)
     _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+
+
+def main() -> None:
+    """Become the command of `python -m config.posix PARENT COMMAND...`, and die with the parent."""
+    parent, *command = sys.argv[1:]
+    die_with_parent()
+    if os.getppid() != int(parent):
+        sys.exit(1)
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

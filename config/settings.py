@@ -141,6 +141,8 @@ TUTTI_LEASE_SECONDS = env_int("TUTTI_LEASE_SECONDS", 30, least=2)
 TUTTI_HEARTBEAT_SECONDS = env_int("TUTTI_HEARTBEAT_SECONDS", 10, least=1)
 TUTTI_TICK_SECONDS = env_int("TUTTI_TICK_SECONDS", 2, least=1)
 TUTTI_SWEEP_SECONDS = env_int("TUTTI_SWEEP_SECONDS", 5, least=1)
+#: Threads of a worker process for runs: the most runs and checks of them at the same time.
+TUTTI_RUN_THREADS = env_int("TUTTI_RUN_THREADS", 12, least=1)
 #: Checks that run at the same time on this machine.
 TUTTI_CHECKS_PER_HOST = env_int("TUTTI_CHECKS_PER_HOST", os.cpu_count() or 1, least=1)
 #: The highest ceiling that a project may set.
@@ -232,6 +234,7 @@ USE_I18N = False
 
 STATIC_URL = "static/"
 STATIC_ROOT = TUTTI_HOME / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns of a missing one.
 STATICFILES_DIRS = [path for path in [BASE_DIR / "static"] if path.is_dir()]
 # `collectstatic` is what turns on names with hashes; without it the files are served as they lie.
 STATIC_COLLECTED = not DEBUG and (STATIC_ROOT / "staticfiles.json").exists()
