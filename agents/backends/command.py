@@ -1,0 +1,152 @@
+"""Any agent with a command line: the prompt goes in by file or stdin, lines come out."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from agents import sandbox
+from agents.backends.base import BackendError, Outcome, Sink, Stop, Turn, Usage
+from projects.text import clean_text
+
+DEFAULT_TIMEOUT = 3600.0
+DEFAULT_IDLE = 300.0
+LONGEST_TEXT = 20_000
+
+
+class Listener:
+    """Turns an agent's output lines into events and keeps its answer and usage.
+
+    A line that is a JSON object with `event` is an event of Tutti's own format; everything else
+    is plain text. The last JSON object on a line of its own with a key `tutti` is the answer.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.outcome = Outcome()
+
+    def line(self, raw: bytes) -> None:
+        text = clean_text(raw, LONGEST_TEXT).rstrip("\n")
+        data = _json_object(text)
+        if data is None:
+            if text.strip():
+                self.sink("message", {"text": text})
+        elif "event" in data:
+            self.event(str(data.pop("event")), data)
+        elif isinstance(data.get("tutti"), dict):
+            self.outcome.result = data["tutti"]
+            self.sink("result", {"data": self.outcome.result})
+        else:
+            self.sink("message", {"text": text})
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        if kind == "result" and isinstance(data.get("data"), dict):
+            self.outcome.result = data["data"]
+        elif kind == "usage":
+            self.outcome.usage = _usage(data)
+        elif kind == "session":
+            self.outcome.session = str(data.get("id", ""))[:200]
+        self.sink(kind[:30], data)
+
+
+def run_agent(
+    argv: list[str], turn: Turn, sink: Sink, stop: Stop, *, stdin: bytes, readable: list[Path]
+) -> Outcome:
+    """Start an agent's command in the sandbox and listen until it ends."""
+    listener = Listener(sink)
+    ended = sandbox.run(
+        argv,
+        workspace=turn.workspace,
+        writable=[turn.home],
+        readable=readable,
+        env=_environment(turn),
+        network=turn.network,
+        environment=turn.environment,
+        stdin=stdin,
+        timeout_seconds=float(turn.settings.get("timeout_seconds", DEFAULT_TIMEOUT)),
+        idle_seconds=float(turn.settings.get("idle_seconds", DEFAULT_IDLE)),
+        on_line=listener.line,
+        stop=stop,
+    )
+    outcome = listener.outcome
+    outcome.exit_code, outcome.seconds, outcome.sandbox = ended.code, ended.seconds, ended.level
+    if ended.reason and not ended.reason.startswith("stopped"):
+        raise BackendError(_sentence(ended.reason, turn), kind=ended.reason)
+    if ended.code and not ended.reason:
+        said = clean_text(ended.output, 500).strip().splitlines()
+        last = f": {said[-1]}" if said else ""
+        raise BackendError(f"The agent ended with exit code {ended.code}{last}.", kind="exit")
+    return outcome
+
+
+class CommandBackend:
+    """Settings: command (argv template with {prompt_file}, {model}, {cwd}), env, network,
+    timeout_seconds, idle_seconds, readable (further paths the agent's program needs)."""
+
+    def run(self, turn: Turn, sink: Sink, stop: Stop) -> Outcome:
+        if problem := self.problem(turn.settings):
+            raise BackendError(problem, kind="settings", owner="tutti", permanent=True)
+        prompt = turn.home / "prompt.md"
+        prompt.write_text(turn.text, encoding="utf-8")
+        words = {"prompt_file": str(prompt), "model": turn.model, "cwd": str(turn.workspace)}
+        argv = [_fill(part, words) for part in turn.settings["command"]]
+        readable = [Path(path) for path in turn.settings.get("readable", [])]
+        return run_agent(argv, turn, sink, stop, stdin=turn.text.encode(), readable=readable)
+
+    def problem(self, settings: dict[str, Any]) -> str | None:
+        command = settings.get("command")
+        if not isinstance(command, list) or not command:
+            return 'Give the command as a list of words, e.g. {"command": ["my-agent", "--json"]}.'
+        if not all(isinstance(part, str) and "\0" not in part for part in command):
+            return "Each word of the command is a text."
+        for name in ("timeout_seconds", "idle_seconds"):
+            value = settings.get(name, 1)
+            if not isinstance(value, int | float) or value <= 0:
+                return f"{name} is a number of seconds above 0."
+        return None
+
+
+def _fill(part: str, words: dict[str, str]) -> str:
+    for name, value in words.items():
+        part = part.replace("{" + name + "}", value)
+    return part
+
+
+def _environment(turn: Turn) -> dict[str, str]:
+    """Only what the profile names reaches an agent, never the server's own environment."""
+    allowed = turn.settings.get("env", [])
+    passed = {name: os.environ[name] for name in allowed if name in os.environ}
+    return {**passed, "HOME": str(turn.home), "LANG": "C.UTF-8", "TERM": "dumb"}
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _usage(data: dict[str, Any]) -> Usage:
+    def count(name: str) -> int | None:
+        value = data.get(name)
+        return value if isinstance(value, int) and 0 <= value < 10**12 else None
+
+    quality = str(data.get("quality", "exact"))
+    known = count("input_tokens") is not None
+    return Usage(
+        count("input_tokens"), count("output_tokens"), quality[:12] if known else "unknown"
+    )
+
+
+def _sentence(reason: str, turn: Turn) -> str:
+    return {
+        "timeout": "The agent did not end within its time limit and was stopped.",
+        "idle": "The agent gave no sign for too long and was stopped.",
+        "output": "The agent printed more than is kept and was stopped.",
+        "out_of_memory": "The agent ran out of memory.",
+    }.get(reason, f"The agent was stopped: {reason}.")

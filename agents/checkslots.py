@@ -1,0 +1,46 @@
+"""How many checks run at once on this machine: one locked file for each.
+
+A file lock dies with its process, so a killed worker never keeps a slot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+
+POLL_SECONDS = 0.02
+
+
+@contextmanager
+def check_slot(stop: Callable[[], str | None]) -> Iterator[None]:
+    """Wait for one of the machine's check slots; gives up waiting when `stop` says so."""
+    folder = settings.TUTTI_HOME / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor: int | None = None
+    try:
+        while descriptor is None and stop() is None:
+            for number in range(settings.TUTTI_CHECKS_PER_HOST):
+                descriptor = _try(folder / f"check-{number}.lock")
+                if descriptor is not None:
+                    break
+            else:
+                time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _try(path: os.PathLike[str]) -> int | None:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,316 @@
+"""What starts next: read little, choose purely, claim by conditional update."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from agents import messages
+from agents.capacity import Ceiling, ceiling_now
+from agents.models import Host, Run
+from agents.services import runs
+from agents.services.recovery import lost_runs
+from projects import live
+from projects.lifecycle import OPEN, transition
+from projects.models import Module, Plan, Project
+
+S = Module.Status
+K = Run.Kind
+
+#: What is nearly done goes first, so that finished work does not pile up.
+ORDER = (K.MERGE, K.REVIEW, K.FIX, K.RECHECK, K.BUILD, K.TESTS)
+
+#: The run that a status wants.
+WANTED = {
+    S.PLANNING: K.TESTS,
+    S.BUILDING: K.BUILD,
+    S.BUILT: K.RECHECK,
+    S.REVIEWING: K.REVIEW,
+    S.FIXING: K.FIX,
+    S.MERGING: K.MERGE,
+}
+WITHOUT_SLOT = frozenset({K.MERGE, K.RECHECK})
+TICK_LOCK = 0x7475_7474
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that a module wants: what `choose` needs to know of it."""
+
+    module_id: int
+    kind: str
+    is_new: bool = False
+    needs_slot: bool = True
+    lane: str = ""
+    branch: str = ""
+    priority: int = 0
+    path_length: float = 0.0
+    since: float = 0.0
+
+
+def choose(
+    wanted: Iterable[Wanted], slots: int, lanes: Collection[str], branches: Collection[str]
+) -> list[Wanted]:
+    """Which wanted runs start, in order: by kind, people's priority, longest path, then age.
+
+    `slots` bounds those that need one; a taken lane lets no new module start, and a branch has
+    one merge at a time.
+    """
+    taken_lanes, taken_branches = set(lanes), set(branches)
+    chosen: list[Wanted] = []
+    for run in sorted(wanted, key=_rank):
+        if run.needs_slot and slots <= 0:
+            continue
+        if run.is_new and run.lane in taken_lanes:
+            continue
+        if run.kind == K.MERGE and run.branch in taken_branches:
+            continue
+        slots -= run.needs_slot
+        if run.is_new and run.lane:
+            taken_lanes.add(run.lane)
+        if run.kind == K.MERGE:
+            taken_branches.add(run.branch)
+        chosen.append(run)
+    return chosen
+
+
+def _rank(run: Wanted) -> tuple[int, int, int, float, float, int]:
+    place = ORDER.index(K(run.kind))
+    # New modules come last even when their tests were given and they begin at building.
+    return (run.is_new, place, -run.priority, -run.path_length, run.since, run.module_id)
+
+
+def tick() -> int:
+    """One pass over all projects under an advisory lock; returns how many runs it started."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TICK_LOCK])
+        row = cursor.fetchone()
+        if not row or not row[0]:
+            return 0
+        projects = list(
+            Project.objects.filter(
+                archived_at__isnull=True, plans__status=Plan.Status.APPROVED
+            ).order_by(F("active_runs") * 1.0 / F("weight"), "pk")
+        )
+    return sum(len(start(project)) for project in projects)
+
+
+def start(project: Project) -> list[Run]:
+    """Start what a project can start, and wake workers for it."""
+    with live.change(project) as change:
+        return start_next(change)
+
+
+def start_next(change: live.Change) -> list[Run]:
+    """Start what can start, inside an open change; workers are woken after commit."""
+    plan = Plan.objects.filter(project=change.project, status=Plan.Status.APPROVED).first()
+    if plan is None or plan.blocked_reason:
+        return []
+    ceiling = ceiling_of(change.project)
+    _note_binding(change, ceiling)
+    if ceiling.binds == "paused":
+        return []
+    started = [*_plan_runs(change, plan)]
+    if plan.prepared_at is not None:
+        started += _module_runs(change, plan, ceiling)
+    for run in started:
+        transaction.on_commit(lambda run=run: messages.send(run))  # type: ignore[misc]
+    return started
+
+
+def ceiling_of(project: Project) -> Ceiling:
+    """How many runs may work right now, and what binds."""
+    if project.paused_at is not None:
+        return Ceiling(0, "paused", "The project is paused: what runs goes on, nothing new starts.")
+    hosts = _hosts()
+    return ceiling_now(
+        project_ceiling=project.ceiling,
+        memory_available_mb=max((h.memory_available_mb for h in hosts), default=None),
+        memory_floor_mb=settings.TUTTI_MEMORY_FLOOR_MB,
+        disk_free_mb=max((h.disk_free_mb for h in hosts), default=None),
+        disk_floor_mb=settings.TUTTI_DISK_FLOOR_MB,
+        active_runs=project.active_runs,
+    )
+
+
+def _hosts() -> list[Host]:
+    fresh = timezone.now() - timedelta(seconds=120)
+    return list(Host.objects.filter(seen_at__gte=fresh, draining=False))
+
+
+def _note_binding(change: live.Change, ceiling: Ceiling) -> None:
+    """Keep on the project what binds, and make every change of it an event."""
+    now = {"limit": ceiling.binds, "sentence": ceiling.sentence, "slots": ceiling.slots}
+    if change.project.binding != now:
+        before = change.project.binding
+        change.project.binding = now
+        Project.objects.filter(pk=change.project.pk).update(binding=now)
+        change.event(
+            "project.binding", change.project.topic, live.SYSTEM, before=before, after=now
+        )
+
+
+def _plan_runs(change: live.Change, plan: Plan) -> list[Run]:
+    """The runs that a plan as a whole wants: its skeleton, and its checks at the end."""
+    kind = K.PREPARE
+    if plan.prepared_at is not None:
+        if plan.finished_at is not None or _is_open(plan):
+            return []
+        kind = K.FINISH
+    if Run.objects.filter(plan=plan, kind=kind, status__in=Run.ACTIVE).exists():
+        return []
+    run = runs.run_queue(change, kind=kind, module=None, plan=plan, needs_slot=False)
+    return [run] if run else []
+
+
+def _is_open(plan: Plan) -> bool:
+    return Module.objects.filter(project_id=plan.project_id, status__in=list(OPEN)).exists()
+
+
+def _module_runs(change: live.Change, plan: Plan, ceiling: Ceiling) -> list[Run]:
+    project = change.project
+    reserved = Run.objects.filter(project=project, slot_wanted_at__isnull=False).count()
+    slots = ceiling.slots - project.active_runs - reserved
+    wanted = [*_wanted_started(project), *(_wanted_new(project, slots) if slots > 0 else [])]
+    if not wanted:
+        return []
+    lanes = set(_in_lane(project).exclude(lane="").values_list("lane", flat=True))
+    branches = set(_merging_branches(project))
+    started = []
+    for choice in choose(wanted, slots, lanes, branches):
+        if run := _start(change, choice, ceiling.slots):
+            started.append(run)
+    return started
+
+
+def _start(change: live.Change, choice: Wanted, slots: int) -> Run | None:
+    module = Module.objects.select_related("plan", "contract").get(pk=choice.module_id)
+    run = runs.run_queue(
+        change,
+        kind=choice.kind,
+        module=module,
+        plan=module.plan,
+        needs_slot=choice.needs_slot,
+        slots=slots,
+    )
+    if run is None:
+        return None
+    change.project.active_runs += choice.needs_slot
+    if choice.is_new:
+        to = S.PLANNING if choice.kind == K.TESTS else S.BUILDING
+        transition(module, to, by=live.SYSTEM)
+    return run
+
+
+def branch_key(module: Module) -> str:
+    """The branch a module merges into: its parent's, or the integration branch."""
+    return f"module:{module.parent_id}" if module.parent_id else "integration"
+
+
+def _merging_branches(project: Project) -> Iterable[str]:
+    rows = Run.objects.filter(project=project, kind=K.MERGE, status__in=Run.ACTIVE)
+    for run in rows.select_related("module"):
+        if run.module:
+            yield branch_key(run.module)
+
+
+def _in_lane(project: Project) -> QuerySet[Module]:
+    return Module.objects.filter(project=project, status__in=Module.IN_LANE)
+
+
+def _idle(modules: QuerySet[Module]) -> QuerySet[Module]:
+    active = Run.objects.filter(module=OuterRef("pk"), status__in=Run.ACTIVE)
+    due = Q(not_before__isnull=True) | Q(not_before__lte=Now())
+    return modules.filter(~Exists(active), due, paused_at__isnull=True)
+
+
+def _wanted_started(project: Project) -> list[Wanted]:
+    """Modules that began and have no active run; their number is bounded by what was started."""
+    rows = Module.objects.filter(project=project, status__in=list(WANTED)).exclude(
+        status=S.BUILT, needs_to_finish__gt=0
+    )
+    return [_wanted(module, WANTED[S(module.status)]) for module in _idle(rows)]
+
+
+def _wanted(module: Module, kind: K) -> Wanted:
+    given = kind == K.TESTS and bool(module.contract and module.contract.tests_given)
+    return Wanted(
+        module_id=module.pk,
+        kind=kind,
+        needs_slot=kind not in WITHOUT_SLOT and not given,
+        lane=module.lane,
+        branch=branch_key(module),
+        priority=module.priority,
+        path_length=module.path_length,
+        since=_age(module.status_at),
+    )
+
+
+def _age(at: datetime) -> float:
+    return at.timestamp()
+
+
+def _wanted_new(project: Project, slots: int) -> list[Wanted]:
+    """Waiting modules, best first, read page by page from the index until there are enough."""
+    held = _in_lane(project).exclude(lane="").values("lane")
+    rows = _idle(
+        Module.objects.filter(project=project, status=S.WAITING, needs_to_start=0)
+        .exclude(lane__in=held)
+        .select_related("contract")
+    ).order_by("-priority", "-path_length", "pk")
+    found: list[Wanted] = []
+    lanes: set[str] = set()
+    page = max(8, slots * 2)
+    for begin in range(0, 40 * page, page):
+        batch = list(rows[begin : begin + page])
+        for module in batch:
+            if module.lane and module.lane in lanes:
+                continue
+            lanes.add(module.lane)
+            found.append(_new(module))
+        if len(batch) < page or len(found) >= slots:
+            break
+    return found
+
+
+def _new(module: Module) -> Wanted:
+    kind = K.BUILD if module.tests_commit else K.TESTS
+    given = kind == K.TESTS and bool(module.contract and module.contract.tests_given)
+    return Wanted(
+        module_id=module.pk,
+        kind=kind,
+        is_new=True,
+        needs_slot=not given,
+        lane=module.lane,
+        branch=branch_key(module),
+        priority=module.priority,
+        path_length=module.path_length,
+        since=_age(module.status_at),
+    )
+
+
+def sweep() -> None:
+    """Heal what messages and workers lost: send again, and end what gave no sign of life."""
+    for run in lost_runs(settings.TUTTI_LEASE_SECONDS):
+        runs.run_lost(
+            run,
+            Run.Status.STALLED,
+            "Its worker gave no sign of life; another run goes on.",
+            "worker_lost",
+        )
+    unclaimed = Run.objects.filter(
+        status=Run.Status.QUEUED,
+        sent_at__lt=timezone.now() - timedelta(seconds=settings.TUTTI_SWEEP_SECONDS),
+    )
+    for run in unclaimed[:200]:
+        Run.objects.filter(pk=run.pk).update(sent_at=timezone.now())
+        messages.send(run)
+
+

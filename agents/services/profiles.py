@@ -1,0 +1,69 @@
+"""Which backend and model plays a role: the project's profile, else the site's, else replay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from agents.backends import KINDS
+from agents.models import Profile
+from projects import live
+from projects.models import Project
+from projects.services.errors import Problem, Refused
+
+ROLE_OF = {
+    "tests": Profile.Role.PLANNER,
+    "build": Profile.Role.EXECUTOR,
+    "review": Profile.Role.ORCHESTRATOR,
+    "fix": Profile.Role.ORCHESTRATOR,
+    "decompose": Profile.Role.ORCHESTRATOR,
+}
+
+#: Tiering of a new site: strong models plan and judge, a fast one codes.
+DEFAULT_MODELS = {
+    Profile.Role.ORCHESTRATOR: "recorded-strong",
+    Profile.Role.PLANNER: "recorded-strong",
+    Profile.Role.EXECUTOR: "recorded-fast",
+}
+
+
+def profile_for(project: Project, role: str) -> Profile:
+    """The profile in force for a role in a project."""
+    rows = Profile.objects.filter(role=role, project__in=[project.pk]).first()
+    site = rows or Profile.objects.filter(role=role, project=None).first()
+    return site or Profile(role=role, backend="replay", model=DEFAULT_MODELS[Profile.Role(role)])
+
+
+def profile_set(
+    project: Project | None,
+    role: str,
+    backend: str,
+    model: str,
+    settings: dict[str, Any],
+    by: User,
+) -> Profile:
+    """Set who plays a role in a project, or on the site. Raises Refused with the field."""
+    if role not in Profile.Role.values:
+        raise Refused(f"There is no role {role}.", [Problem("", "role", "Unknown role.")])
+    if backend not in KINDS:
+        message = f"There is no backend {backend}; choose one of {', '.join(sorted(KINDS))}."
+        raise Refused(message, [Problem("", "backend", message)])
+    if problem := KINDS[backend].problem(settings):
+        raise Refused(problem, [Problem("", "settings", problem)])
+    values = {"backend": backend, "model": model, "settings": settings}
+    with transaction.atomic():
+        before = Profile.objects.filter(project=project, role=role).first()
+        profile, _ = Profile.objects.update_or_create(project=project, role=role, defaults=values)
+        if project:
+            with live.change(project) as change:
+                change.event(
+                    "profile.set",
+                    project.topic,
+                    live.Actor.person(by),
+                    role=role,
+                    before=str(before) if before else None,
+                    after=str(profile),
+                )
+    return profile

@@ -1,0 +1,305 @@
+"""One turn of an agent: its workspace, its assignment, what it made and what it answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from agents import assignments, conversations, sandbox, workspaces
+from agents.backends import KINDS
+from agents.backends.base import BackendError, Outcome, Turn
+from agents.models import ConversationEntry, Run
+from agents.scheduler import ceiling_of, start_next
+from agents.services import runs
+from agents.services.answers import ANSWERS, answer
+from agents.services.outcomes import review_judged
+from agents.work import Work
+from projects import live
+from projects.models import Module, Project
+from projects.text import clean_text
+from reviews.models import Finding, Review
+from reviews.services import Remark
+
+SLOT_POLL_SECONDS = 0.05
+MAX_BUNDLE = 200_000_000
+
+
+def begin(work: Work) -> str:
+    """The commit that the turn starts from: the module's own, or the branch above it."""
+    work.obey()
+    work.reload()
+    head = work.module.head_commit
+    if not head:
+        head = str(work.hub.head(work.above))
+    current = work.hub.head(work.branch)
+    if current != head:
+        # What an interrupted turn left on the branch was never accepted.
+        work.hub.swap(work.branch, head, current)
+    runs.run_update(work.run, base_commit=head, branch=work.branch)
+    return head
+
+
+def take(work: Work, began: str) -> str | None:
+    """Let the agent take one turn; returns the commit it made, `began` when it made none.
+
+    None when it answered with a request (split, exception, coupling) instead of work.
+    """
+    workspace = open_workspace(work, began)
+    assignment = assignments.build(
+        work.run, work.contract, fix_lines=int(work.plan.policies.get("fix_lines", 20))
+    )
+    outcome = prompt(work, workspace, assignment)
+    if any(name in outcome.result for name in ANSWERS):
+        return None
+    return checkpoint(work, workspace, began)
+
+
+def answered(work: Work) -> list[Run]:
+    """The agent asked or split instead of working on."""
+    work.log.flush()
+    judged(work)
+    return answer(work, start_next)
+
+
+def open_workspace(work: Work, commit: str) -> workspaces.Workspace:
+    """The module's clone at a commit, with the two refs that an agent may put things back from."""
+    path = (
+        Path(settings.TUTTI_HOME)
+        / "workspaces"
+        / str(work.run.project_id)
+        / work.module.slug.replace("/", "+")
+    )
+    refs = {"refs/tutti/base": str(work.hub.head(work.above))}
+    refs["refs/tutti/tests"] = work.module.tests_commit or commit
+    return workspaces.Workspace(path).prepare(work.hub, commit, refs=refs)
+
+
+def prompt(
+    work: Work, workspace: workspaces.Workspace, assignment: assignments.Assignment
+) -> Outcome:
+    """Send an assignment to the role's backend and keep what was sent, said and used."""
+    work.obey()
+    run = work.run
+    profile = runs.profile_of(run)
+    sent = {
+        "turn": run.turns + 1,
+        "text": assignment.text,
+        "prompt_version": assignment.prompt_version,
+        "at": timezone.now().isoformat(),
+    }
+    runs.run_update(
+        run,
+        assignments=[*run.assignments, sent],
+        backend=profile.backend,
+        model=profile.model,
+        sandbox=sandbox.level(),
+        parallel_only=run.parallel_only or _repairs_parallel_work(work),
+    )
+    if run.kind in ("tests", "build"):
+        conversations.delegate(run, assignments.describe(work.module, work.contract))
+    turn = Turn(
+        text=assignment.text,
+        module=work.module.slug,
+        kind=run.kind,
+        role=run.role,
+        number=turn_number(run),
+        model=profile.model,
+        workspace=workspace.path,
+        home=workspace.home,
+        settings=profile.settings,
+        replay=_replay(work),
+        environment=work.environment,
+        network=bool(profile.settings.get("network", False)),
+        session=run.session,
+    )
+    work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})
+    began = time.monotonic()
+    try:
+        outcome = KINDS[profile.backend].run(turn, work.log.add, work.stop)
+    finally:
+        _spent(run, time.monotonic() - began)
+        work.log.flush()
+    work.obey()
+    _used(run, outcome)
+    return outcome
+
+
+def turn_number(run: Run) -> int:
+    """How often this kind of run took a turn for its module, this one included."""
+    earlier = Run.objects.filter(module=run.module, kind=run.kind).exclude(pk=run.pk)
+    return (earlier.aggregate(n=Sum("turns"))["n"] or 0) + run.turns + 1
+
+
+def checkpoint(work: Work, workspace: workspaces.Workspace, began: str) -> str:
+    """Commit the work inside the sandbox and take it into the hub."""
+    run = work.run
+    bundle = workspace.checkpoint(
+        f"{work.module.slug}: {run.kind}",
+        author=(f"{run.role} {run.model}".strip(), "agent@localhost"),
+        trailers={"Tutti-Module": work.module.slug, "Tutti-Run": run.topic},
+    )
+    head = began
+    if bundle is not None:
+        head = work.hub.take_bundle(
+            bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE
+        )
+    runs.run_update(run, head_commit=head)
+    return head
+
+
+@contextmanager
+def gate_time(work: Work) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - began
+        work.run.gate_seconds += seconds
+        Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(
+            gate_seconds=F("gate_seconds") + seconds
+        )
+
+
+def slot_again(work: Work) -> None:
+    """Wait for a slot before the next prompt."""
+    if not work.run.needs_slot:
+        return
+    runs.run_slot_want(work.run)
+
+    def slots(project: Project) -> int:
+        return ceiling_of(project).slots
+
+    while not runs.run_slot_take(work.run, slots):
+        work.obey()
+        work.log.flush_if_due()
+        time.sleep(SLOT_POLL_SECONDS)
+
+
+def judged(work: Work) -> None:
+    """A turn counts once its gate has judged it: a turn that a crash cut off is played again."""
+    work.run.turns += 1
+    Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(turns=F("turns") + 1)
+
+
+def current(work: Work, status: str) -> Module | None:
+    """The module as it is now, while it still has the status that this run works for."""
+    module = Module.objects.select_related("project", "contract").get(pk=work.module.pk)
+    return module if module.status == status else None
+
+
+def remember(work: Work, kind: str) -> None:
+    summary = clean_text(str((work.run.result or {}).get("summary", "")), 5000)
+    conversations.remember(work.run, kind, summary or "done")
+
+
+def review(work: Work) -> list[Run]:
+    """Ask the orchestrator for its verdict, in the context that delegated."""
+    work.reload()
+    head = work.module.head_commit
+    base = str(work.hub.merge_base(str(work.hub.head(work.above)), head))
+    diff = work.hub.diff(base, head, max_bytes=200_000)
+    runs.run_update(work.run, base_commit=base, head_commit=head, branch=work.branch)
+    workspace = open_workspace(work, head)
+    assignment = assignments.build(work.run, work.contract, diff=diff.text)
+    outcome = prompt(work, workspace, assignment)
+    verdict, summary, remarks = read_verdict(outcome.result)
+    work.log.flush()
+
+    def then(change: live.Change) -> None:
+        judged(work)
+        module = current(work, Module.Status.REVIEWING)
+        if module is None:
+            return
+        conversations.remember(
+            work.run, ConversationEntry.Kind.REVIEW, f"{verdict}: {summary}"
+        )
+        review_judged(
+            work,
+            change,
+            module,
+            verdict=verdict,
+            summary=summary,
+            remarks=remarks,
+            base=base,
+            head=head,
+            prompt_version=assignment.prompt_version,
+        )
+
+    return runs.run_end(work.run, Run.Status.SUCCEEDED, then=then, start_next=start_next)
+
+
+def read_verdict(result: dict[str, Any]) -> tuple[str, str, list[Remark]]:
+    """The verdict in an answer. Raises BackendError when it is none that the table knows."""
+    verdict = result.get("verdict")
+    if verdict not in Review.Verdict.values:
+        raise BackendError(
+            f"The review ended without a verdict (approve, fix, rebuild or ask), but with "
+            f"{clean_text(str(result), 200)}.",
+            kind="answer",
+        )
+    found = result.get("findings")
+    remarks = []
+    for one in found if isinstance(found, list) else []:
+        if not isinstance(one, dict):
+            continue
+        line = one.get("line")
+        remarks.append(
+            Remark(
+                source="review",
+                message=str(one.get("message", "")),
+                path=str(one.get("path", "")),
+                line=line if isinstance(line, int) and line > 0 else None,
+                clause=str(one.get("clause", "")),
+            )
+        )
+    return str(verdict), str(result.get("summary", "")), remarks[:200]
+
+
+def _repairs_parallel_work(work: Work) -> bool:
+    """Whether this turn only answers what others merged meanwhile."""
+    batch = work.module.open_findings
+    if work.run.kind != Run.Kind.BUILD or not batch:
+        return False
+    rows = Finding.objects.filter(project_id=work.run.project_id, batch=batch)
+    return rows.filter(source__in=["merge", "conflict"]).exists()
+
+
+def _spent(run: Run, seconds: float) -> None:
+    run.agent_seconds += seconds
+    Run.objects.filter(pk=run.pk, fence=run.fence).update(
+        agent_seconds=F("agent_seconds") + seconds
+    )
+
+
+def _used(run: Run, outcome: Outcome) -> None:
+    values: dict[str, Any] = {"result": outcome.result}
+    if outcome.session:
+        values["session"] = outcome.session
+    if outcome.usage.input_tokens is not None:
+        values["input_tokens"] = (run.input_tokens or 0) + outcome.usage.input_tokens
+        values["output_tokens"] = (run.output_tokens or 0) + (outcome.usage.output_tokens or 0)
+        values["usage_quality"] = outcome.usage.quality
+    runs.run_update(run, **values)
+
+
+def _replay(work: Work) -> dict[str, Any] | None:
+    """The plan's recordings with an absolute folder: beside or in the source repository."""
+    replay = work.plan.replay
+    if not replay:
+        return None
+    source = Path(work.run.project.source)
+    named = Path(str(replay.get("recordings", "")))
+    roots = [Path(root).resolve() for root in settings.TUTTI_SOURCE_ROOTS]
+    for folder in (named, source / named, source.parent / named):
+        whole = folder.resolve()
+        allowed = any(whole.is_relative_to(root) for root in roots)
+        if folder.is_absolute() and whole.is_dir() and allowed:
+            return {**replay, "recordings": str(whole)}
+    return None

@@ -1,0 +1,171 @@
+"""A claimed run at work: its rows, its branch, its log and the orders that reach it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from agents import sandbox
+from agents.checkslots import check_slot
+from agents.models import Run
+from agents.services import runs
+from agents.supervision import FENCED, INTERRUPTED, Watch
+from projects.hub import Hub, integration_ref, module_ref
+from projects.models import Contract, Module, Plan
+from reviews.checks import run_checks
+from reviews.services import Checked
+
+LOG_SECONDS = 0.1
+LOG_ROWS = 200
+
+
+class Ended(Exception):
+    """The run was told to end: interrupted by a shutdown, or stopped by a person."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__(order)
+        self.order = order
+
+
+@dataclass
+class Log:
+    """A run's events in batches: every tenth of a second, or every 200."""
+
+    run: Run
+    sequence: int = 0
+    rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+
+    def add(self, kind: str, data: dict[str, Any]) -> None:
+        self.rows.append((kind, data))
+        if len(self.rows) >= LOG_ROWS:
+            self.flush()
+
+    def flush_if_due(self) -> None:
+        if self.rows and time.monotonic() - self.flushed >= LOG_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        rows, self.rows = self.rows, []
+        self.flushed = time.monotonic()
+        self.sequence = runs.log_append(self.run, rows, self.sequence)
+
+
+@dataclass
+class Work:
+    """One run of a module while this worker has it."""
+
+    run: Run
+    hub: Hub
+    watch: Watch
+    log: Log
+
+    @property
+    def module(self) -> Module:
+        assert self.run.module is not None
+        return self.run.module
+
+    @property
+    def plan(self) -> Plan:
+        assert self.run.plan is not None
+        return self.run.plan
+
+    @property
+    def contract(self) -> Contract:
+        assert self.module.contract is not None
+        return self.module.contract
+
+    @property
+    def branch(self) -> str:
+        return module_ref(self.module.plan.number, self.module.slug)
+
+    @property
+    def above(self) -> str:
+        """The branch that this module merges into."""
+        parent = self.module.parent
+        return module_ref(parent.plan.number, parent.slug) if parent else integration_ref()
+
+    @property
+    def environment(self) -> Path | None:
+        folder = self.run.project.environment
+        return Path(folder) if folder else None
+
+    def stop(self) -> str | None:
+        """Polled by everything that waits; also lets the log out in time."""
+        self.log.flush_if_due()
+        return self.watch.stop()
+
+    def obey(self) -> None:
+        """Raise when the run has to end. Raises runs.Fenced when it is somebody else's."""
+        order = self.watch.stop()
+        if order == FENCED:
+            raise runs.Fenced(f"Run {self.run.pk} is no longer ours.")
+        if order is not None:
+            raise Ended(order)
+
+    def reload(self) -> None:
+        """Read the module again: its contract, lane and counters may have changed meanwhile."""
+        self.run.module = Module.objects.select_related(
+            "contract", "plan", "parent", "parent__plan", "project"
+        ).get(pk=self.module.pk)
+
+
+@contextmanager
+def checkout(work: Work, commit: str) -> Iterator[Path]:
+    """A clean checkout of a commit that is gone afterwards."""
+    folder = Path(settings.TUTTI_HOME) / "checks"
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f"{work.run.pk}-", dir=folder))
+    try:
+        tree = place / "tree"
+        tree.mkdir()
+        work.hub.checkout(commit, tree)
+        yield tree
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def check(work: Work, commands: Sequence[str], tree: Path) -> list[Checked]:
+    """Run check commands in the sandbox, under the machine's limit for checks."""
+    outcomes: list[Checked] = []
+    for command in commands:
+        with check_slot(work.stop):
+            work.obey()
+            found = run_checks(
+                [command],
+                tree,
+                sandbox.Runner(),
+                environment=work.environment,
+                stop=work.stop,
+                timeout_seconds=settings.TUTTI_CHECK_SECONDS,
+            )
+        work.obey()
+        for one in found:
+            outcomes.append(
+                Checked(
+                    command=one.command,
+                    exit_code=one.exit_code,
+                    ok=one.ok,
+                    kind=str(one.kind),
+                    seconds=one.seconds,
+                    output=one.output,
+                )
+            )
+            work.log.add(
+                "check",
+                {"command": one.command, "ok": one.ok, "kind": str(one.kind),
+                 "seconds": round(one.seconds, 2)},
+            )  # fmt: skip
+        work.log.flush()
+    return outcomes
+
+
+__all__ = ["INTERRUPTED", "Ended", "Log", "Work", "check", "checkout"]

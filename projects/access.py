@@ -1,0 +1,54 @@
+"""Fetch a project and authorise in one call; pages, api and consumers all come through here."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest
+from django_htmx.middleware import HtmxDetails
+
+from projects.models import Membership, Project, Role
+
+
+class HtmxRequest(HttpRequest):
+    """A request of a signed-in person, as django-htmx and allauth leave it."""
+
+    htmx: HtmxDetails
+    user: User
+
+
+def projects_for(user: User | AnonymousUser) -> QuerySet[Project]:
+    """Projects that the person may see."""
+    projects = Project.objects.filter(archived_at__isnull=True)
+    if user.is_superuser:
+        return projects
+    return projects.filter(memberships__user_id=user.pk)
+
+
+def role_of(user: User | AnonymousUser, project: Project) -> Role | None:
+    """The person's role in a project; site admins count as owners, strangers have none."""
+    if not user.is_authenticated:
+        return None
+    if user.is_superuser:
+        return Role.OWNER
+    role = Membership.objects.filter(project=project, user_id=user.pk).values_list("role").first()
+    return Role(role[0]) if role else None
+
+
+def project_for(user: User | AnonymousUser, slug: str, *, role: Role = Role.VIEWER) -> Project:
+    """The project, if the person has at least this role in it.
+
+    Raises Http404 to strangers, who must not learn that it exists, and PermissionDenied to
+    members whose role is too low, with a sentence that says which role it takes.
+    """
+    project = Project.objects.filter(slug=slug, archived_at__isnull=True).first()
+    held = role_of(user, project) if project else None
+    if project is None or held is None:
+        raise Http404("There is no such project, or you are not a member of it.")
+    if not held.covers(role):
+        raise PermissionDenied(
+            f"This takes the role {role.label.lower()}; you are {held.label.lower()} of "
+            f"{project.name}. Ask an owner of the project."
+        )
+    return project

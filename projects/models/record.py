@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from projects.models.people import Role
+from projects.models.project import Project
+
+
+class Event(models.Model):
+    """A numbered, append-only fact of a project, chained by hash."""
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="events")
+    number = models.BigIntegerField()
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=120, help_text="person:alice, run:91 or system:clock.")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.DO_NOTHING
+    )
+    kind = models.CharField(max_length=60)
+    topic = models.CharField(max_length=120)
+    data = models.JSONField(default=dict)
+    previous_hash = models.CharField(max_length=64, blank=True)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "number"], name="event_number"),
+        ]
+        indexes = [models.Index(fields=["topic", "number"], name="event_topic")]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.kind}"
+
+
+class Attention(models.Model):
+    """Something that waits for a person: what is asked, of whom, where to answer."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="attentions")
+    topic = models.CharField(max_length=120)
+    kind = models.CharField(max_length=40)
+    title = models.CharField(max_length=300)
+    detail = models.TextField(blank=True)
+    role = models.CharField(max_length=12, choices=Role, default=Role.MEMBER)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    url = models.CharField(max_length=300)
+    deadline = models.DateTimeField(null=True, blank=True)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    closed_by = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["topic", "kind"],
+                condition=Q(closed_at__isnull=True),
+                name="attention_open_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Comment(models.Model):
+    """Conversation on a topic; with a path and line it is a remark for the agent."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="comments")
+    topic = models.CharField(max_length=120, db_index=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    text = models.TextField()
+    path = models.CharField(max_length=500, blank=True)
+    line = models.PositiveIntegerField(null=True, blank=True)
+    at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.text[:60]

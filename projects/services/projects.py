@@ -1,0 +1,267 @@
+"""Projects, their people and what they allow."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.text import slugify
+from pydantic import ValidationError
+
+from projects import hub as hubs
+from projects import live, planfile
+from projects.git import GitError
+from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
+from projects.services.errors import Refused
+from projects.text import clean_text
+
+#: What a new project allows: the plan file's own defaults.
+DEFAULT_POLICIES: dict[str, Any] = planfile.Policies().model_dump(mode="json")
+
+
+def project_create(
+    *,
+    slug: str,
+    source: str,
+    owner: User,
+    name: str = "",
+    branch: str = "",
+    environment: str = "",
+    goal: str = "",
+) -> Project:
+    """Make a project of a repository: rows first, then its hub; neither stays without the other.
+
+    Raises Refused when the slug is taken or the source can't be read.
+    """
+    slug = slugify(slug)[:60]
+    if not slug:
+        raise Refused("Give the project a name of letters, digits or dashes.")
+    check_environment(environment)
+    try:
+        with transaction.atomic():
+            project = Project.objects.create(
+                slug=slug,
+                name=clean_text(name) or slug,
+                goal=clean_text(goal),
+                source=source,
+                default_branch=branch or "main",
+                environment=environment,
+                policies=DEFAULT_POLICIES,
+            )
+            Membership.objects.create(project=project, user=owner, role=Role.OWNER)
+            with live.change(project) as change:
+                change.event(
+                    "project.created",
+                    project.topic,
+                    live.Actor.person(owner),
+                    slug=slug,
+                    source=source,
+                )
+            hub_create(project)
+    except IntegrityError as error:
+        raise Refused(f"The name “{slug}” is taken. Choose another one.") from error
+    except GitError as error:
+        raise Refused(str(error)) from error
+    return project
+
+
+def hub_create(project: Project) -> None:
+    """Clone the source into the project's own bare repository, replacing a leftover of a crash."""
+    shutil.rmtree(project.hub_path, ignore_errors=True)
+    try:
+        hubs.Hub.create(
+            project.hub_path,
+            project.source,
+            project.default_branch,
+            roots=settings.TUTTI_SOURCE_ROOTS,
+        )
+    except BaseException:
+        shutil.rmtree(project.hub_path, ignore_errors=True)
+        raise
+
+
+def check_environment(environment: str) -> None:
+    if environment and not (Path(environment) / "bin").is_dir():
+        raise Refused(f"{environment} is no virtual environment: it has no folder bin.")
+
+
+def hub_of(project: Project) -> hubs.Hub:
+    return hubs.Hub(project.hub_path)
+
+
+def ceiling_set(*, project: Project, ceiling: int, by: User) -> None:
+    """Change how many runs may work at once; running ones go on, new ones start below it."""
+    if not 1 <= ceiling <= settings.TUTTI_SITE_CEILING:
+        raise Refused(f"The ceiling is a number from 1 to {settings.TUTTI_SITE_CEILING}.")
+    with live.change(project) as change:
+        before = change.project.ceiling
+        Project.objects.filter(pk=project.pk).update(ceiling=ceiling)
+        change.event(
+            "project.ceiling", project.topic, live.Actor.person(by), before=before, after=ceiling
+        )
+
+
+def settings_set(*, project: Project, by: User, **values: Any) -> None:
+    """Change name, goal, branch, environment or policies, with before and after in the record.
+
+    Raises Refused for a policy that the plan file would not take either.
+    """
+    if "environment" in values:
+        check_environment(values["environment"])
+    if "policies" in values:
+        values["policies"] = policies_checked(values["policies"])
+    with live.change(project) as change:
+        before = {name: getattr(change.project, name) for name in values}
+        changed = {name: value for name, value in values.items() if before[name] != value}
+        if not changed:
+            return
+        Project.objects.filter(pk=project.pk).update(**changed)
+        change.event(
+            "project.settings",
+            project.topic,
+            live.Actor.person(by),
+            before={name: before[name] for name in changed},
+            after=changed,
+        )
+
+
+def policies_checked(policies: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return planfile.Policies.model_validate(policies).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Refused(f"Policy {where}: {first['msg']}.") from error
+
+
+def project_pause(*, project: Project, by: live.Actor) -> None:
+    """Start nothing more; what runs goes on to its end."""
+    _pause(project, by, timezone.now(), "project.paused")
+
+
+def project_resume(*, project: Project, by: live.Actor) -> None:
+    _pause(project, by, None, "project.resumed")
+
+
+def _pause(project: Project, by: live.Actor, at: Any, kind: str) -> None:
+    with live.change(project) as change:
+        if (change.project.paused_at is None) != (at is None):
+            Project.objects.filter(pk=project.pk).update(paused_at=at)
+            change.event(kind, project.topic, by)
+
+
+def member_set(*, project: Project, user: User, role: str | None, by: User) -> None:
+    """Give a person a role, or none; the last owner stays."""
+    with live.change(project) as change:
+        current = Membership.objects.filter(project=project, user=user).first()
+        others = Membership.objects.filter(project=project, role=Role.OWNER).exclude(user=user)
+        if current and current.role == Role.OWNER and role != Role.OWNER and not others.exists():
+            raise Refused("A project keeps at least one owner. Make somebody else owner first.")
+        if role is None:
+            Membership.objects.filter(project=project, user=user).delete()
+        else:
+            Membership.objects.update_or_create(
+                project=project, user=user, defaults={"role": Role(role)}
+            )
+        change.event(
+            "member.set",
+            project.topic,
+            live.Actor.person(by),
+            user=user.get_username(),
+            before=current.role if current else None,
+            after=role,
+        )
+
+
+def invitation_create(*, project: Project, role: str, by: User) -> str:
+    """A link's token that makes its reader a member within seven days; shown once."""
+    token = secrets.token_urlsafe(32)
+    with live.change(project) as change:
+        Invitation.objects.create(
+            project=project,
+            role=Role(role),
+            by=by,
+            token_hash=_hash(token),
+            expires_at=timezone.now() + timedelta(days=7),
+        )
+        change.event("member.invited", project.topic, live.Actor.person(by), role=role)
+    return token
+
+
+def invitation_accept(*, token: str, user: User) -> Project:
+    """Join by a link; it works once, and never lowers a role that is already held."""
+    invitation = Invitation.objects.filter(token_hash=_hash(token)).first()
+    if invitation is None:
+        raise Refused("This invitation does not exist. Ask for a new link.")
+    with live.change(invitation.project_id):
+        used = Invitation.objects.filter(
+            pk=invitation.pk, used_at__isnull=True, expires_at__gt=timezone.now()
+        ).update(used_at=timezone.now(), used_by=user)
+        if not used:
+            raise Refused("This invitation was used or has expired. Ask for a new link.")
+        held = Membership.objects.filter(project=invitation.project, user=user).first()
+        if held is None or not Role(held.role).covers(Role(invitation.role)):
+            member_set(
+                project=invitation.project, user=user, role=invitation.role, by=invitation.by
+            )
+    return invitation.project
+
+
+def login_link_create(*, user: User, next_url: str = "/", hours: int = 24) -> str:
+    """A token that signs this person in once."""
+    token = secrets.token_urlsafe(32)
+    LoginLink.objects.create(
+        user=user,
+        token_hash=_hash(token),
+        next_url=next_url,
+        expires_at=timezone.now() + timedelta(hours=hours),
+    )
+    return token
+
+
+def login_link_use(token: str) -> LoginLink | None:
+    """The link, if it was good until this moment."""
+    used = LoginLink.objects.filter(
+        token_hash=_hash(token), used_at__isnull=True, expires_at__gt=timezone.now()
+    ).update(used_at=timezone.now())
+    if not used:
+        return None
+    return LoginLink.objects.select_related("user").get(token_hash=_hash(token))
+
+
+def instruction_set(
+    *, text: str, by: User, project: Project | None = None, role: str = ""
+) -> Instruction:
+    """A new version of a standing text, of the site, of a project or of a role."""
+    scope = Instruction.Scope.ROLE if role else (
+        Instruction.Scope.PROJECT if project else Instruction.Scope.SITE
+    )  # fmt: skip
+    latest = Instruction.objects.filter(scope=scope, project=project, role=role)
+    number = (latest.order_by("-version").values_list("version", flat=True).first() or 0) + 1
+    with transaction.atomic():
+        instruction = Instruction.objects.create(
+            scope=scope, project=project, role=role, text=clean_text(text), version=number, by=by
+        )
+        if project:
+            with live.change(project) as change:
+                change.event(
+                    "instruction.set",
+                    project.topic,
+                    live.Actor.person(by),
+                    scope=scope,
+                    role=role,
+                    version=number,
+                )
+    return instruction
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,183 @@
+"""Judgements: recorded once, never changed; a person may overrule with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Max
+
+from projects import live
+from projects.lifecycle import transition
+from projects.models import Module
+from projects.services.attention import attention_close
+from projects.services.errors import Refused
+from projects.text import clean_text
+from reviews.models import CheckResult, Finding, Review
+
+S = Module.Status
+V = Review.Verdict
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One finding before it is stored; `clause` names the part of the contract it touches."""
+
+    source: str
+    message: str
+    path: str = ""
+    line: int | None = None
+    clause: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One check command's outcome before it is stored."""
+
+    command: str
+    exit_code: int | None
+    ok: bool
+    kind: str
+    seconds: float
+    output: str = ""
+    flaky: bool = False
+
+
+#: Output kept of a check: enough for its first and last screens.
+KEPT_OUTPUT = 20_000
+
+
+def findings_record(
+    module: Module, remarks: Sequence[Remark], *, run_topic: str, review: Review | None = None
+) -> int:
+    """Store the findings of one judgement and return their batch; 0 when there are none."""
+    if not remarks:
+        return 0
+    newest = Finding.objects.filter(project=module.project_id).aggregate(n=Max("batch"))["n"] or 0
+    Finding.objects.bulk_create(
+        Finding(
+            project_id=module.project_id,
+            module=module,
+            review=review,
+            run_topic=run_topic,
+            batch=newest + 1,
+            source=remark.source,
+            path=clean_text(remark.path, 500),
+            line=remark.line,
+            clause=clean_text(remark.clause, 200),
+            message=clean_text(remark.message, KEPT_OUTPUT),
+        )
+        for remark in remarks
+    )
+    return newest + 1
+
+
+def checks_record(
+    *,
+    project_id: int,
+    module: Module | None,
+    outcomes: Iterable[Checked],
+    run_topic: str,
+    phase: str,
+    commit: str,
+) -> None:
+    """Store what the checks did on a commit."""
+    CheckResult.objects.bulk_create(
+        CheckResult(
+            project_id=project_id,
+            module=module,
+            run_topic=run_topic,
+            phase=phase,
+            command=outcome.command[:2000],
+            commit=commit,
+            exit_code=outcome.exit_code,
+            ok=outcome.ok,
+            kind=outcome.kind,
+            flaky=outcome.flaky,
+            seconds=outcome.seconds,
+            output=clean_text(outcome.output, KEPT_OUTPUT),
+        )
+        for outcome in outcomes
+    )
+
+
+def review_record(
+    module: Module,
+    *,
+    verdict: str,
+    summary: str,
+    base_commit: str,
+    head_commit: str,
+    run_topic: str,
+    model: str,
+    prompt_version: str,
+    person: User | None,
+    remarks: Sequence[Remark],
+) -> tuple[Review, int]:
+    """Store the orchestrator's judgement with its findings; returns it and the batch."""
+    review = Review.objects.create(
+        project_id=module.project_id,
+        module=module,
+        run_topic=run_topic,
+        base_commit=base_commit,
+        head_commit=head_commit,
+        verdict=verdict,
+        summary=clean_text(summary, KEPT_OUTPUT),
+        model=model,
+        prompt_version=prompt_version,
+        person=person,
+    )
+    return review, findings_record(module, remarks, run_topic=run_topic, review=review)
+
+
+#: Verdict to the status that follows it.
+FOLLOWS = {V.APPROVE: S.MERGING, V.REBUILD: S.BUILDING, V.FIX: S.FIXING}
+
+
+def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Review:
+    """Put a person's verdict in the place of the newest one, with a reason.
+
+    Raises Refused when the module is not at a point where a verdict decides.
+    """
+    if not reason.strip():
+        raise Refused("Say why, so that the record shows it.")
+    if verdict not in FOLLOWS:
+        raise Refused("Choose approve, fix or rebuild.")
+    with live.change(module.project_id) as change:
+        module.refresh_from_db()
+        newest = Review.objects.filter(module=module).order_by("-pk").first()
+        asked = module.status == S.NEEDS_PERSON and module.resume_to in (S.REVIEWING, S.MERGING)
+        if newest is None or not (asked or module.status in (S.REVIEWING, S.MERGING, S.FIXING)):
+            raise Refused(f"{module.slug} is {module.status}; there is no verdict to overrule now.")
+        review, batch = review_record(
+            module,
+            verdict=verdict,
+            summary=reason,
+            base_commit=newest.base_commit,
+            head_commit=newest.head_commit,
+            run_topic="",
+            model="",
+            prompt_version="",
+            person=by,
+            remarks=[]
+            if verdict == V.APPROVE
+            else [Remark(source="person", message=reason)],
+        )
+        change.event(
+            "review.overruled",
+            module.topic,
+            live.Actor.person(by),
+            slug=module.slug,
+            verdict=verdict,
+            before=newest.verdict,
+            reason=clean_text(reason),
+            review=review.pk,
+        )
+        to = FOLLOWS[V(verdict)]
+        if module.status != to:
+            values: dict[str, Any] = {"open_findings": batch, "resume_to": ""}
+            transition(module, to, by=live.Actor.person(by), reason=reason, **values)
+        attention_close(module.project, topic=module.topic, by=live.Actor.person(by))
+    return review
