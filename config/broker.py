@@ -11,7 +11,14 @@ from django.apps import apps
 from django.conf import settings
 from django.db import close_old_connections
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, ShutdownNotifications
+from dramatiq.middleware import (
+    Callbacks,
+    CurrentMessage,
+    Middleware,
+    Retries,
+    ShutdownNotifications,
+    TimeLimit,
+)
 
 from config import posix, processes
 
@@ -34,13 +41,20 @@ class DatabaseConnections(Middleware):
 def make_broker(url: str) -> RedisBroker:
     """Make a broker that neither repeats nor ends a message by itself: rows say what is to be done.
 
-    A message is a reminder of a row in the database, so what dramatiq offers for retries, ages and
-    time limits would only add a second opinion.
+    A message is a reminder of a row in the database, so dramatiq's 20 retries and its end after ten
+    minutes would only add a second opinion.
     """
     return RedisBroker(  # type: ignore[no-untyped-call]
         url=url,
         namespace=f"{settings.REDIS_PREFIX}.dramatiq",
-        middleware=[ShutdownNotifications(), Callbacks(), CurrentMessage(), DatabaseConnections()],
+        middleware=[
+            TimeLimit(time_limit=float("inf")),
+            ShutdownNotifications(),
+            Callbacks(),
+            Retries(max_retries=0),
+            CurrentMessage(),
+            DatabaseConnections(),
+        ],
     )
 
 

@@ -203,6 +203,7 @@ def postgres(home: Path, sockets: Path) -> Server:
         "shared_buffers": "64MB",
         "jit": "off",
         "log_min_messages": "warning",
+        "log_checkpoints": "off",
         **({} if os.environ.get("TUTTI_EMBEDDED_DURABLE", "yes") != "no" else NOT_DURABLE),
     }
     command = [str(binaries / "postgres"), "-D", str(directory)]

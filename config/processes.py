@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from django.conf import settings
+from django.core.management import call_command
 
 from config import embedded
 
@@ -50,9 +52,9 @@ def web(*, host: str = "127.0.0.1", port: int = 8000) -> Program:
     return Program("web", command)
 
 
-def workers(queue: str, threads: int) -> Program:
+def workers(queue: str, threads: int, *, actors: str = "agents.tasks") -> Program:
     """Describe a worker process for one queue, as queues of one worker would share its threads."""
-    command = [sys.executable, "-m", "dramatiq", "config.broker", "agents.tasks"]
+    command = [sys.executable, "-m", "dramatiq", "config.broker", actors]
     command += ["--queues", queue, "--processes", "1", "--threads", str(threads)]
     command += ["--worker-shutdown-timeout", "30000", "--skip-logging"]
     # dramatiq sleeps up to a second between looks by default, and holds messages back for later.
@@ -323,3 +325,16 @@ def serve(programs: list[Program], *, home: Path | None = None, echo: bool = Tru
         while True:
             running.check()
             time.sleep(POLL_SECONDS)
+
+
+def dev(*, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Bring the database up to date, then run everything here until Ctrl-C.
+
+    Raises:
+        ProcessError: when a process does not stay up.
+    """
+    call_command("migrate", verbosity=0)
+    port = free_port(port, host=host)
+    shown = "localhost" if host in {"127.0.0.1", "0.0.0.0"} else host
+    print(f"Tutti: http://{shown}:{port}/ (Ctrl-C stops it)", flush=True)
+    serve(everything(host=host, port=port, run_threads=settings.TUTTI_RUN_THREADS))

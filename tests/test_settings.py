@@ -11,10 +11,11 @@ from config import settings as module
 
 
 def test_actors_find_the_broker_of_the_settings():
-    names = {type(each).__name__ for each in dramatiq.get_broker().middleware}
+    known = {type(each).__name__: each for each in dramatiq.get_broker().middleware}
     assert dramatiq.get_broker().namespace == f"{settings.REDIS_PREFIX}.dramatiq"
-    assert "DatabaseConnections" in names
-    assert not names & {"Retries", "TimeLimit", "AgeLimit"}
+    assert "DatabaseConnections" in known
+    assert known["Retries"].max_retries == 0
+    assert known["TimeLimit"].time_limit == float("inf")
 
 
 def test_cache_reaches_the_server(services):

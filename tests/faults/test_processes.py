@@ -8,9 +8,11 @@ import sys
 
 import psutil
 import pytest
+from django.conf import settings
 
 from config import embedded, processes
 from config.processes import ProcessError, Processes, Program
+from tests.faults import actors
 from tests.wait import until
 
 SUPERVISOR = """
@@ -137,3 +139,20 @@ def test_another_port_is_taken_when_the_wanted_one_is_not_free():
         assert processes.wait_for_port("127.0.0.1", port, seconds=1)
     assert processes.free_port(port) == port
     assert not processes.wait_for_port("127.0.0.1", port, seconds=0.1)
+
+
+def test_a_worker_dies_with_its_killed_master_and_comes_back(home, services, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", settings.DATABASE_URL)
+    monkeypatch.setenv("REDIS_URL", settings.REDIS_URL)
+    first, second = tmp_path / "first", tmp_path / "second"
+    program = processes.workers("faults", 2, actors="tests.faults.actors")
+    with Processes([program], home=home) as running:
+        actors.sign.send(str(first))
+        worker = psutil.Process(int(until(lambda: first.exists() and first.read_text())))
+        master = running.pids()["faults"]
+        assert worker.ppid() == master
+        os.kill(master, signal.SIGKILL)
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        actors.sign.send(str(second))
+        assert int(until(lambda: second.exists() and second.read_text())) != worker.pid
+    assert not family(home)
