@@ -139,6 +139,8 @@ TUTTI_DISK_FLOOR_MB = env_int("TUTTI_DISK_FLOOR_MB", 1000)
 #: A run that gave no sign of life for this long is stalled.
 TUTTI_LEASE_SECONDS = env_int("TUTTI_LEASE_SECONDS", 30, least=2)
 TUTTI_HEARTBEAT_SECONDS = env_int("TUTTI_HEARTBEAT_SECONDS", 10, least=1)
+#: Longest time that one check command may take.
+TUTTI_CHECK_SECONDS = env_int("TUTTI_CHECK_SECONDS", 600, least=1)
 TUTTI_TICK_SECONDS = env_int("TUTTI_TICK_SECONDS", 2, least=1)
 TUTTI_SWEEP_SECONDS = env_int("TUTTI_SWEEP_SECONDS", 5, least=1)
 #: Threads of a worker process for runs: the most runs and checks of them at the same time.

@@ -69,7 +69,7 @@ def module_dict(contract: Contract, needs: list[Dependency]) -> dict[str, Any]:
         "provides": contract.provides,
         "needs": [{"module": need.needs.slug, "kind": need.kind} for need in needs],
         "checks": contract.checks,
-        "lane": contract.lane or None,
+        "lane": contract.lane,
         "priority": contract.priority,
         "estimate_seconds": contract.estimate_seconds,
     }

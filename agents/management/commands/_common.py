@@ -1,0 +1,66 @@
+"""What the commands share: finding rows by name, and having workers when none run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError
+from django.db import connection
+
+from agents.management.commands.schedule import CLOCK_LOCK
+from config import processes
+from projects.models import Plan, Project
+
+
+def find_project(slug: str) -> Project:
+    project = Project.objects.filter(slug=slug).first()
+    if project is None:
+        known = ", ".join(Project.objects.values_list("slug", flat=True)[:20]) or "none yet"
+        raise CommandError(f"There is no project {slug}. There are: {known}.")
+    return project
+
+
+def find_user(name: str) -> User:
+    user = User.objects.filter(username=name).first()
+    if user is None:
+        raise CommandError(
+            f"There is no user {name}. Make one: manage.py createsuperuser --username {name}"
+        )
+    return user
+
+
+def newest_plan(project: Project) -> Plan:
+    plan = Plan.objects.filter(project=project).order_by("-number").first()
+    if plan is None:
+        raise CommandError(f"{project.slug} has no plan yet. Import one: manage.py project_create.")
+    return plan
+
+
+def clock_runs() -> bool:
+    """Whether some clock holds its lock, so that workers are somebody else's already."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [CLOCK_LOCK])
+        row = cursor.fetchone()
+        free = bool(row and row[0])
+        if free:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [CLOCK_LOCK])
+    return not free
+
+
+@contextmanager
+def workers() -> Iterator[processes.Processes | None]:
+    """Run workers and a clock for a block, unless they run already."""
+    if clock_runs():
+        yield None
+        return
+    programs = [processes.workers("runs", settings.TUTTI_RUN_THREADS), processes.clock()]
+    with processes.ended_by_signals(), processes.Processes(programs) as running:
+        yield running
+
+
+def is_terminal() -> bool:
+    return os.isatty(0) and os.isatty(1)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import Error, close_old_connections, connection
+from django.utils import timezone
+
+from agents import machine, sandbox, scheduler
+from agents.models import Host
+from projects.live import DOORBELL
+
+logger = logging.getLogger(__name__)
+
+#: Held by the clock that ticks; a second clock stands by until it is free.
+CLOCK_LOCK = 0x636C_6F63
+
+
+class Command(BaseCommand):
+    help = "The clock: starts what can start, sends again what was lost, ends what gave no sign."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stopping = threading.Event()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, lambda *_: stopping.set())
+        while not stopping.is_set():
+            try:
+                with listen() as bell:
+                    serve(bell, stopping)
+            except (psycopg.Error, Error) as error:
+                logger.warning("The clock lost the database and tries again: %s", error)
+                close_old_connections()
+                stopping.wait(1)
+
+
+def listen() -> psycopg.Connection[Any]:
+    """A connection of the clock's own that hears the doorbell and holds the clock's lock."""
+    values = connection.get_connection_params()
+    names = ("dbname", "user", "password", "host", "port")
+    found = psycopg.connect(
+        **{name: values[name] for name in names if values.get(name)}, autocommit=True
+    )
+    found.execute(f"LISTEN {DOORBELL}")
+    return found
+
+
+def serve(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
+    """Tick on the doorbell and every few seconds, sweep now and then, until told to stop."""
+    is_clock = False
+    swept = read = 0.0
+    while not stopping.is_set():
+        if not is_clock:
+            row = bell.execute("SELECT pg_try_advisory_lock(%s)", [CLOCK_LOCK]).fetchone()
+            is_clock = bool(row and row[0])
+            if not is_clock:
+                stopping.wait(1)
+                continue
+        now = time.monotonic()
+        if now - read >= settings.TUTTI_TICK_SECONDS:
+            read = now
+            host_read()
+        if now - swept >= settings.TUTTI_SWEEP_SECONDS:
+            swept = now
+            scheduler.sweep()
+        scheduler.tick()
+        close_old_connections()
+        _wait(bell, stopping)
+
+
+def _wait(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
+    """Wait for the doorbell, at most one tick; many rings at once are one."""
+    deadline = time.monotonic() + settings.TUTTI_TICK_SECONDS
+    while not stopping.is_set() and time.monotonic() < deadline:
+        rung = list(bell.notifies(timeout=0.1, stop_after=1))
+        if rung:
+            list(bell.notifies(timeout=0))
+            return
+
+
+def host_read() -> None:
+    """Keep the newest reading of this machine where every scheduler sees it."""
+    found = machine.read(settings.TUTTI_HOME)
+    Host.objects.update_or_create(
+        name=settings.TUTTI_HOST,
+        defaults={
+            "cores": found.cores,
+            "memory_mb": found.memory_mb,
+            "memory_available_mb": found.memory_available_mb,
+            "disk_free_mb": found.disk_free_mb,
+            "sandbox": sandbox.level(),
+            "seen_at": timezone.now(),
+        },
+    )

@@ -1,0 +1,84 @@
+"""Follow a project from a terminal: print what happens until its plan ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from projects.models import Event, Module, Plan, Project
+
+#: Events worth a line in a terminal.
+SHOWN = (
+    "plan.approved",
+    "plan.prepared",
+    "plan.finished",
+    "plan.blocked",
+    "module.planning",
+    "module.building",
+    "module.built",
+    "module.reviewing",
+    "module.fixing",
+    "module.merging",
+    "module.merged",
+    "module.needs_person",
+    "module.cancelled",
+    "module.split",
+    "gate.refused",
+    "review.recorded",
+    "request.asked",
+    "contract.amended",
+    "project.binding",
+)
+POLL_SECONDS = 0.2
+
+
+def follow(
+    plan: Plan, say: Callable[[str], None], *, check: Callable[[], None] = lambda: None
+) -> bool:
+    """Print events until the plan is finished or can't go on; True when all is merged."""
+    number = 0
+    began = time.monotonic()
+    while True:
+        check()
+        for event in Event.objects.filter(
+            project_id=plan.project_id, number__gt=number, kind__in=SHOWN
+        ):
+            number = event.number
+            say(line(event, time.monotonic() - began))
+        plan.refresh_from_db()
+        if plan.finished_at is not None:
+            return all_merged(plan)
+        if plan.blocked_reason or stuck(plan.project):
+            return False
+        time.sleep(POLL_SECONDS)
+
+
+def line(event: Event, seconds: float) -> str:
+    data = event.data
+    what = data.get("slug") or ""
+    detail = {
+        "module.building": data.get("reason", ""),
+        "module.needs_person": data.get("reason", ""),
+        "gate.refused": "; ".join(data.get("findings", [])),
+        "review.recorded": data.get("verdict", ""),
+        "module.split": ", ".join(data.get("children", [])),
+        "contract.amended": ", ".join(data.get("paths", [])),
+        "plan.blocked": data.get("reason", ""),
+        "plan.approved": f"by {event.actor.split(':', 1)[-1]} {data.get('how', '')}",
+        "project.binding": (data.get("after") or {}).get("sentence", ""),
+    }.get(event.kind, "")
+    return f"{seconds:6.1f} s  {event.kind:<20} {what:<18} {detail.splitlines()[0] if detail else ''}"
+
+
+def all_merged(plan: Plan) -> bool:
+    rows = Module.objects.filter(project_id=plan.project_id).exclude(status="draft")
+    return not rows.exclude(status__in=["merged", "cancelled"]).exists()
+
+
+def stuck(project: Project) -> bool:
+    """Nothing runs any more, and what is left waits for people."""
+    rows = Module.objects.filter(project=project)
+    left = rows.exclude(status__in=["draft", "merged", "cancelled", "waiting"])
+    if not left.exists() or left.exclude(status="needs_person").exists():
+        return False
+    return not rows.filter(status="waiting", needs_to_start=0).exists()
