@@ -7,7 +7,6 @@ ARGS ?=
 PYTHON ?=
 PY := .venv/bin/python
 READY := .venv/.ready
-export PYTHONDONTWRITEBYTECODE :=
 export DJANGO_SETTINGS_MODULE := config.settings
 
 .PHONY: help setup demo dev test check bench format
@@ -39,6 +38,11 @@ bench: $(READY) ## Measure, and write docs/benchmarks.json and docs/benchmarks.m
 
 format: $(READY) ## Format the code
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+
+# A tree that was moved has an environment that points to its old place.
+ifneq ($(shell cat .venv/.place 2>/dev/null),$(shell pwd -P))
+.PHONY: $(READY)
+endif
 
 $(READY): uv.lock pyproject.toml
 	@sh .ci/setup "$(PYTHON)"

@@ -206,6 +206,24 @@ def stop(home: Path | None = None) -> None:
             gate.close()
 
 
+def revive(home: Path | None = None) -> None:
+    """Start the servers again when this process needs them and their keeper was killed.
+
+    Raises:
+        EmbeddedError: when they do not come up.
+    """
+    home = (home or home_path()).resolve()
+    with _holds_lock:
+        if home not in _holds or running(home):
+            return
+        gate = Lock(home / "run" / "gate.lock")
+        try:
+            if gate.take(wait_seconds=START_SECONDS) and not running(home):
+                launch_keeper(home)
+        finally:
+            gate.close()
+
+
 @contextmanager
 def servers(home: Path | None = None) -> Iterator[Servers | None]:
     """Hold the servers for a block; nothing is started when the environment names others."""

@@ -26,6 +26,8 @@ from config import embedded
 MARK = "TUTTI_SUPERVISED"
 STOP_SECONDS = 35
 POLL_SECONDS = 0.1
+#: How often to see whether the embedded servers still have their keeper.
+LOOK_SECONDS = 1.0
 #: A process that lived this long has recovered from whatever ended it before.
 RECOVERED_SECONDS = 20
 #: Deaths in a row after which a process is given up.
@@ -220,6 +222,7 @@ class Processes:
         self.mark = f"{self.home}#{pid}#{started}"
         self.children = [Child(each, home=self.home, mark=self.mark) for each in programs]
         self.echo = echo
+        self.next_look = 0.0
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self._watch, name="processes", daemon=True)
@@ -247,10 +250,20 @@ class Processes:
                     break
                 for child in self.children:
                     child.revive() if child.popen else child.start()
+            self._revive_servers()
             self._show()
         while any(child.is_alive() for child in self.children):
             time.sleep(POLL_SECONDS)
         self._show()
+
+    def _revive_servers(self) -> None:
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + LOOK_SECONDS
+        try:
+            embedded.revive(self.home)
+        except embedded.EmbeddedError as error:
+            print(error, file=sys.stderr, flush=True)
 
     def _show(self) -> None:
         for child in self.children if self.echo else []:

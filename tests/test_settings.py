@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from typing import Any
+
 import dramatiq
 import pytest
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.core.cache import cache
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from config import settings as module
 
 
 def test_actors_find_the_broker_of_the_settings():
-    known = {type(each).__name__: each for each in dramatiq.get_broker().middleware}
-    assert dramatiq.get_broker().namespace == f"{settings.REDIS_PREFIX}.dramatiq"
+    broker: Any = dramatiq.get_broker()
+    known: dict[str, Any] = {type(each).__name__: each for each in broker.middleware}
+    assert broker.namespace == f"{settings.REDIS_PREFIX}.dramatiq"
     assert "DatabaseConnections" in known
     assert known["Retries"].max_retries == 0
     assert known["TimeLimit"].time_limit == float("inf")
@@ -65,7 +69,7 @@ def test_a_database_url_keeps_its_socket_and_options():
 
 def test_a_wrong_value_is_named(monkeypatch):
     monkeypatch.setenv("TUTTI_LEASE_SECONDS", "soon")
-    with pytest.raises(module.ImproperlyConfigured, match="TUTTI_LEASE_SECONDS must be a whole"):
+    with pytest.raises(ImproperlyConfigured, match="TUTTI_LEASE_SECONDS must be a whole"):
         module.env_int("TUTTI_LEASE_SECONDS", 30)
 
 

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from config import embedded, keeper
+from config.processes import Processes
 from tests.wait import until
 
 HOLDER = """
@@ -125,6 +126,16 @@ def test_a_killed_keeper_is_replaced(home, hold):
     until(lambda: not embedded.running(home))
     found = embedded.start(home)
     assert query(found.database_url, "SELECT 1") == [(1,)]
+
+
+def test_a_killed_keeper_is_replaced_for_those_who_stay(home):
+    found = embedded.start(home)
+    query(found.database_url, "CREATE TABLE kept AS SELECT 7 AS number")
+    with Processes([], home=home):
+        os.kill(keeper_pid(home), signal.SIGKILL)
+        until(lambda: not embedded.running(home))
+        until(lambda: embedded.running(home))
+    assert query(found.database_url, "SELECT number FROM kept") == [(7,)]
 
 
 def test_a_stale_pid_file_with_a_live_strangers_pid_does_not_block(home, hold):
