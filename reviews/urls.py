@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import path
+
+from reviews import views
 
 app_name = "reviews"
 
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns = [
+    path("projects/<slug:slug>/reviews/<int:pk>/", views.review, name="review"),
+    path("projects/<slug:slug>/reviews/<int:pk>/overrule/", views.overrule, name="overrule"),
+    path("projects/<slug:slug>/queue/", views.queue, name="queue"),
+]

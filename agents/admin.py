@@ -1,0 +1,56 @@
+"""What acted is on record; the admin shows it. Hosts can be drained here."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from agents.models import Conversation, ConversationEntry, Host, Profile, Request, Run
+from reviews.admin import ReadOnlyAdmin
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    list_display = [
+        "id",
+        "project",
+        "module",
+        "kind",
+        "role",
+        "status",
+        "model",
+        "host",
+        "queued_at",
+    ]
+    list_filter = ["status", "kind", "project"]
+    list_select_related = ["project", "module"]
+
+
+@admin.register(Profile)
+class ProfileAdmin(ReadOnlyAdmin):
+    list_display = ["id", "project", "role", "backend", "model"]
+    list_select_related = ["project"]
+
+
+@admin.register(Request)
+class RequestAdmin(ReadOnlyAdmin):
+    list_display = ["id", "project", "module", "kind", "granted", "answered_by", "asked_at"]
+    list_filter = ["kind", "granted", "project"]
+    list_select_related = ["project", "module", "answered_by"]
+
+
+@admin.register(Conversation)
+class ConversationAdmin(ReadOnlyAdmin):
+    list_display = ["id", "plan", "created_at"]
+
+
+@admin.register(ConversationEntry)
+class ConversationEntryAdmin(ReadOnlyAdmin):
+    list_display = ["id", "conversation", "sequence", "kind", "module", "at"]
+    list_filter = ["kind"]
+
+
+@admin.register(Host)
+class HostAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+    list_display = ["name", "cores", "memory_mb", "memory_available_mb", "draining", "seen_at"]
+    fields = ["name", "draining"]
+    readonly_fields = ["name"]

@@ -1,0 +1,118 @@
+"""Read a run's log: a page after a number, the newest rows, or all of it as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agents.models import Run, RunLog
+
+#: Rows of one answer, and rows that a page shows at first.
+PAGE = 500
+SHOWN = 1_000
+#: Characters of one row on a page; the text download has all of it.
+MAX_TEXT = 4_000
+
+#: What each kind says when it is not simply its text.
+WORDS = {
+    "tool": "{name} {path}",
+    "write": "writes {path}",
+    "delete": "deletes {path}",
+    "usage": "{input_tokens} tokens in, {output_tokens} out ({quality})",
+    "exit": "ended with exit code {code}",
+    "session": "session {id}",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row as people read it; `css` is its class in a log."""
+
+    number: int
+    at: datetime
+    kind: str
+    css: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows after a number; `after` is where the next page begins."""
+
+    rows: list[RunLog]
+    after: int
+    has_more: bool
+    is_end: bool
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line_of(row) for row in self.rows]
+
+    @property
+    def values(self) -> list[dict[str, Any]]:
+        return [
+            {"sequence": r.sequence, "at": r.at.isoformat(), "kind": r.kind, "data": r.data}
+            for r in self.rows
+        ]
+
+
+def page(run: Run, after: int, limit: int = PAGE) -> Page:
+    rows = list(RunLog.objects.filter(run=run, sequence__gt=after)[: limit + 1])
+    has_more = len(rows) > limit
+    rows = rows[:limit]
+    newest = rows[-1].sequence if rows else after
+    return Page(rows, newest, has_more, is_end=not has_more and not run.is_active)
+
+
+def tail(run: Run) -> Page:
+    """The newest rows, in order, as a page opens with."""
+    newest = RunLog.objects.filter(run=run).order_by("-sequence").values_list("sequence").first()
+    return page(run, max(0, (newest[0] if newest else 0) - SHOWN), SHOWN)
+
+
+def text(run: Run) -> str:
+    rows = RunLog.objects.filter(run=run).iterator(chunk_size=2_000)
+    return "".join(_text_lines(rows))
+
+
+def _text_lines(rows: Iterable[RunLog]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row.at:%H:%M:%S} {row.kind}: {words(row.kind, row.data)}\n"
+
+
+def line_of(row: RunLog) -> Line:
+    said = words(row.kind, row.data)
+    if len(said) > MAX_TEXT:
+        said = said[:MAX_TEXT] + "…"
+    return Line(row.sequence, row.at, row.kind, _css(row.kind), said)
+
+
+def _css(kind: str) -> str:
+    return {"write": "tool", "delete": "tool", "stderr": "stderr", "failed": "error"}.get(
+        kind, kind if kind in ("message", "thought", "tool", "error") else "other"
+    )
+
+
+def words(kind: str, data: dict[str, Any]) -> str:
+    """What a row says. Agents write these, so any shape of data has to give some text."""
+    if kind in WORDS:
+        return WORDS[kind].format_map(_Plain(data)).strip()
+    for name in ("text", "message", "line"):
+        if isinstance(data.get(name), str) and data[name]:
+            rest = {key: value for key, value in data.items() if key != name}
+            return f"{data[name]}{' ' + _json(rest) if rest else ''}"
+    return _json(data)
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, sort_keys=True)
+
+
+class _Plain(dict[str, Any]):
+    """Values for a pattern; what an agent left out shows as a question mark."""
+
+    def __missing__(self, key: str) -> str:
+        return "" if key == "path" else "?"
