@@ -10,16 +10,13 @@ from typing import Any
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.base import SessionBase
 
-from projects.feed import feed, pick, project_of, refusals, versions_of
+from projects.feed import SIGNED_OUT, feed, is_topic, pick, refusals, versions_of
 
 #: Frames are a handful of topics; anything larger is no page of ours.
 LARGEST_FRAME = 16_000
 MOST_TOPICS = 200
 #: Least time between two frames, so at most ten hints a second reach a browser.
 PAUSE_SECONDS = 0.1
-
-SIGNED_OUT = 4401
-NO_ACCESS = 4403
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no types
@@ -97,6 +94,6 @@ def wanted_topics(text: str | None) -> set[str] | None:
         return None
     if not isinstance(sub, dict) or len(sub) > MOST_TOPICS:
         return None
-    if any(project_of(topic) is None for topic in sub):
+    if not all(is_topic(topic) for topic in sub):
         return None
     return set(sub)

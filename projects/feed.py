@@ -26,6 +26,10 @@ HEARTBEAT_SECONDS = 10.0
 #: Losing access closes the socket within 5 s: one look every 3 s, and time for the look.
 ACCESS_SECONDS = 3.0
 
+#: Close codes after which a page does not come back by itself.
+SIGNED_OUT = 4401
+NO_ACCESS = 4403
+
 
 class Watcher(Protocol):
     """A socket, as the feed sees it."""
@@ -38,12 +42,28 @@ class Watcher(Protocol):
     async def dismiss(self, code: int) -> None: ...
 
 
-def project_of(topic: str) -> int | None:
-    """The project that a topic belongs to: 7 of "p/7/board"."""
+def is_topic(topic: str) -> bool:
+    """Whether a text names something of a project, as "p/7/board" does."""
     parts = topic.split("/")
-    if parts[0] != "p" or len(parts) < 2 or not parts[1].isascii() or not parts[1].isdigit():
-        return None
-    return int(parts[1]) if len(parts[1]) < 16 else None
+    digits = parts[1] if len(parts) > 1 and len(topic) <= 120 else ""
+    return parts[0] == "p" and digits.isascii() and digits.isdigit() and len(digits) < 16
+
+
+def project_of(topic: str) -> int:
+    """The project that a topic belongs to: 7 of "p/7/board"."""
+    return int(topic.split("/")[1])
+
+
+def with_parents(versions: Mapping[str, int]) -> dict[str, int]:
+    """Add what a topic is part of: who watches "p/7/plan" hears of each plan, "p/7/plan/3" too."""
+    found: dict[str, int] = {}
+    for topic, version in versions.items():
+        names = {topic}
+        if not is_log(topic):
+            names.add(topic.rsplit("/", 1)[0])
+        for name in names:
+            found[name] = max(version, found.get(name, 0))
+    return found
 
 
 def is_log(topic: str) -> bool:
@@ -97,6 +117,7 @@ class Feed:
         try:
             hints = json.loads(data)
             versions = {str(topic): int(number) for topic, number in hints.items()}
+            versions = with_parents(versions)
         except (ValueError, AttributeError, TypeError):
             logger.warning("A hint that is none was dropped: %.100r", data)
             return
@@ -176,10 +197,10 @@ def refusals(watchers: list[Watcher]) -> list[int]:
 def _refusal(watcher: Watcher, admins: Mapping[int, bool], held: set[tuple[int, int]]) -> int:
     session: Any = watcher.session
     if watcher.user_id not in admins:
-        return 4401
+        return SIGNED_OUT
     if session is not None and session.session_key and not session.exists(session.session_key):
-        return 4401
+        return SIGNED_OUT
     if admins[watcher.user_id]:
         return 0
     projects = {project_of(topic) for topic in watcher.topics}
-    return 0 if all((watcher.user_id, project) in held for project in projects) else 4403
+    return 0 if all((watcher.user_id, project) in held for project in projects) else NO_ACCESS

@@ -1,0 +1,167 @@
+"""What a project and a site allow: general, ceiling, policies, instructions, profiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings as site
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from projects import access
+from projects import instructions as texts
+from projects.access import HtmxRequest
+from projects.forms import CeilingForm, GeneralForm, PlainForm, PoliciesForm, TextForm
+from projects.models import Instruction, Project, Role
+from projects.services import projects as services
+from projects.services.errors import Refused
+
+#: Roles that agents play, with what they do: their instructions are texts of their own.
+AGENT_ROLES = {
+    "orchestrator": "decomposes, delegates, reviews, fixes small errors",
+    "planner": "writes each module's tests first",
+    "executor": "codes until they pass",
+}
+
+
+def _project(request: HtmxRequest, slug: str) -> Project:
+    """The project: everybody in it may look, maintainers may change."""
+    role = Role.MAINTAINER if request.method == "POST" else Role.VIEWER
+    return access.project_for(request.user, slug, role=role)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def general(request: HtmxRequest, slug: str) -> HttpResponse:
+    project = _project(request, slug)
+    names = ("name", "goal", "default_branch", "environment")
+    form = GeneralForm(
+        request.POST or None, initial={name: getattr(project, name) for name in names}
+    )
+    if _saved(request, form, lambda data: services.settings_set(
+        project=project, by=request.user, **data)):  # fmt: skip
+        return redirect("projects:settings", slug)
+    return _general(request, project, form=form, status=422 if form.errors else 200)
+
+
+def _general(
+    request: HtmxRequest, project: Project, *, status: int = 200, **forms: PlainForm
+) -> HttpResponse:
+    context = {
+        "project": project,
+        "section": "general",
+        "form": forms.get("form")
+        or GeneralForm(
+            initial={
+                name: getattr(project, name)
+                for name in ("name", "goal", "default_branch", "environment")
+            }
+        ),
+        "ceiling_form": forms.get("ceiling_form")
+        or CeilingForm(initial={"ceiling": project.ceiling}),
+        "site_ceiling": site.TUTTI_SITE_CEILING,
+    }
+    return render(request, "projects/settings_general.html", context, status=status)
+
+
+@login_required
+@require_POST
+def ceiling_set(request: HtmxRequest, slug: str) -> HttpResponse:
+    project = access.project_for(request.user, slug, role=Role.OWNER)
+    form = CeilingForm(request.POST)
+    if _saved(request, form, lambda data: services.ceiling_set(
+        project=project, ceiling=data["ceiling"], by=request.user)):  # fmt: skip
+        wanted = request.POST.get("next", "")
+        home = reverse("projects:project", args=[slug])
+        return redirect(wanted if wanted.startswith(home) else "projects:settings", *(
+            [] if wanted.startswith(home) else [slug]))  # fmt: skip
+    return _general(request, project, ceiling_form=form, status=422)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def policies(request: HtmxRequest, slug: str) -> HttpResponse:
+    project = _project(request, slug)
+    form = PoliciesForm(request.POST or None, initial=PoliciesForm.initial_of(project.policies))
+    if _saved(request, form, lambda _: services.settings_set(
+        project=project, by=request.user, policies=form.policies())):  # fmt: skip
+        return redirect("projects:settings-policies", slug)
+    context = {"project": project, "section": "policies", "form": form}
+    status = 422 if form.errors else 200
+    return render(request, "projects/settings_policies.html", context, status=status)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def instructions(request: HtmxRequest, slug: str) -> HttpResponse:
+    """The project's text, and one of each agent role; `role` of the form says which is saved."""
+    project = _project(request, slug)
+    role = request.POST.get("role", "")
+    form = TextForm(request.POST or None)
+    if role not in ("", *AGENT_ROLES):
+        return HttpResponse("There is no such role.", status=422, content_type="text/plain")
+    if _saved(request, form, lambda data: services.instruction_set(
+        text=data["text"], by=request.user, project=project, role=role)):  # fmt: skip
+        return redirect("projects:settings-instructions", slug)
+    context = {"project": project, "section": "instructions", **_texts(project)}
+    return render(request, "projects/settings_instructions.html", context)
+
+
+def _texts(project: Project) -> dict[str, Any]:
+    scope = Instruction.Scope
+    site_text = texts.current(scope.SITE)
+    return {
+        "site_text": texts.SITE_DEFAULT if site_text is None else site_text,
+        "project_text": texts.current(scope.PROJECT, project) or "",
+        "role_texts": [
+            {
+                "role": role,
+                "does": does,
+                "site": texts.current(scope.ROLE, None, role) or "",
+                "text": texts.current(scope.ROLE, project, role) or "",
+            }
+            for role, does in AGENT_ROLES.items()
+        ],
+    }
+
+
+@login_required
+@require_GET
+def profiles(request: HtmxRequest, slug: str) -> HttpResponse:
+    """The frame of a section whose content another room renders."""
+    project = _project(request, slug)
+    context = {"project": project, "section": "profiles"}
+    return render(request, "projects/settings_profiles.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def site_instructions(request: HtmxRequest) -> HttpResponse:
+    if not request.user.is_superuser:
+        raise PermissionDenied("Only site admins change what every agent of this site reads.")
+    text = texts.current(Instruction.Scope.SITE)
+    form = TextForm(
+        request.POST or None, initial={"text": texts.SITE_DEFAULT if text is None else text}
+    )
+    if _saved(request, form, lambda data: services.instruction_set(
+        text=data["text"], by=request.user)):  # fmt: skip
+        return redirect("projects:site-instructions")
+    return render(request, "projects/site_instructions.html", {"form": form})
+
+
+def _saved(request: HtmxRequest, form: PlainForm, save: Any) -> bool:
+    """Whether a posted form was valid and the service took it; what is refused stays in it."""
+    if request.method != "POST" or not form.is_valid():
+        return False
+    try:
+        save(form.cleaned_data)
+    except Refused as error:
+        form.add_problems(error.problems, error.message)
+        return False
+    messages.success(request, "Saved.")
+    return True
