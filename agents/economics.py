@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from projects.forecast import CEILINGS, critical_path, simulate
 from projects.order import Order
-from projects.specs import ModuleSpec
+from projects.specs import IMPLEMENTATION, ModuleSpec, Need
 
 MERGE = "merge"
 
@@ -47,6 +47,18 @@ class RunFacts:
     @property
     def tokens(self) -> int:
         return self.tokens_in + self.tokens_out
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the lower bound needs of a run; merges of one `branch` go one at a time."""
+
+    module: str
+    kind: str
+    agent_seconds: float
+    gate_seconds: float = 0.0
+    lane: str = ""
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +150,12 @@ def economics(
     if wall_clock is None:
         first = min((run.started for run in runs), default=0.0)
         wall_clock = max((run.ended for run in runs), default=first) - first
+    order = Order(specs)
+    after = {slug: found.needs_to_start for slug, found in order.counters.items()}
     return Economics(
         wall_clock=wall_clock,
         sequential=sum(run.seconds for run in runs),
-        bound=lower_bound(runs, specs, ceiling),
+        bound=bound_of(_measured(runs, order), after=after, ceiling=ceiling),
         tokens=_total(runs),
         by_role=_grouped(runs, lambda run: run.role or ROLES_OF_KIND.get(run.kind, "none")),
         by_kind=_grouped(runs, lambda run: run.kind),
@@ -151,7 +165,7 @@ def economics(
     )
 
 
-def module_seconds(runs: Sequence[RunFacts]) -> dict[str, float]:
+def module_seconds(runs: Sequence[RunFacts | Measured]) -> dict[str, float]:
     """Seconds of all runs a module, gates and merges included; runs of the plan itself left out."""
     seconds: dict[str, float] = defaultdict(float)
     for run in runs:
@@ -161,31 +175,64 @@ def module_seconds(runs: Sequence[RunFacts]) -> dict[str, float]:
 
 
 def lower_bound(
-    runs: Sequence[RunFacts], specs: Sequence[ModuleSpec], ceiling: int, order: Order | None = None
+    runs: Sequence[Measured], *, after: Mapping[str, Collection[str]], ceiling: int
+) -> float:
+    """The least wall-clock in seconds; `after`: module -> those merged before it could start."""
+    return bound_of(runs, after=after, ceiling=ceiling).seconds
+
+
+def bound_of(
+    runs: Sequence[Measured], *, after: Mapping[str, Collection[str]], ceiling: int
 ) -> Bound:
-    """The least wall-clock with these run times: no schedule could have been faster."""
-    order = order or Order(specs)
-    known = module_seconds(runs)
-    seconds = {slug: known.get(slug, 0.0) for slug in order.slugs}
-    lanes = [sum(seconds[s] for s in order.names(bits)) for bits in order.lane_bits.values()]
+    """The least wall-clock with these run times, by its reasons: no schedule could be faster."""
+    seconds = module_seconds(runs)
+    lane_of = {run.module: run.lane for run in runs if run.module and run.lane}
+    lanes: dict[str, float] = defaultdict(float)
+    for module, lane in lane_of.items():
+        lanes[lane] += seconds[module]
+    queues: dict[str, float] = defaultdict(float)
+    for run in runs:
+        if run.kind == MERGE:
+            queues[run.branch] += run.agent_seconds + run.gate_seconds
     return Bound(
         work=sum(run.agent_seconds for run in runs) / max(1, ceiling),
-        critical_path=critical_path(_priced(specs, seconds), seconds, order)[1],
-        longest_lane=max(lanes, default=0.0),
-        merge_queue=sum(run.agent_seconds + run.gate_seconds for run in runs if run.kind == MERGE),
+        critical_path=_longest_chain(seconds, after),
+        longest_lane=max(lanes.values(), default=0.0),
+        merge_queue=max(queues.values(), default=0.0),
     )
+
+
+def _longest_chain(seconds: Mapping[str, float], after: Mapping[str, Collection[str]]) -> float:
+    specs = [
+        ModuleSpec(
+            module, needs=tuple(Need(other, IMPLEMENTATION) for other in after.get(module, ()))
+        )
+        for module in dict.fromkeys((*seconds, *after))
+    ]
+    known = {spec.slug: seconds.get(spec.slug, 0.0) for spec in specs}
+    return critical_path(specs, known)[1]
+
+
+def _measured(runs: Sequence[RunFacts], order: Order) -> list[Measured]:
+    return [
+        Measured(
+            module=run.module,
+            kind=run.kind,
+            agent_seconds=run.agent_seconds,
+            gate_seconds=run.gate_seconds,
+            lane=order.lane_of.get(run.module, ""),
+            branch=run.module.rpartition("/")[0],
+        )
+        for run in runs
+    ]
 
 
 def what_if(runs: Sequence[RunFacts], specs: Sequence[ModuleSpec]) -> dict[int, float]:
     """Simulated wall-clock of the recorded durations for ceilings 1 to 20, in seconds."""
     known = module_seconds(runs)
     seconds = {spec.slug: known.get(spec.slug, 0.0) for spec in specs}
-    priced, order = _priced(specs, seconds), Order(specs)
-    return {ceiling: simulate(priced, seconds, ceiling, order) for ceiling in CEILINGS}
-
-
-def _priced(specs: Sequence[ModuleSpec], seconds: Mapping[str, float]) -> list[ModuleSpec]:
-    return [replace(spec, estimate_seconds=seconds[spec.slug]) for spec in specs]
+    order = Order(specs)
+    return {ceiling: simulate(specs, seconds, ceiling, order) for ceiling in CEILINGS}
 
 
 def _total(runs: Sequence[RunFacts]) -> Tokens:

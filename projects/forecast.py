@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from projects.order import Lane, Order, lane_list
@@ -110,10 +110,10 @@ def critical_path(
     for slug in order.topological:
         found = order.counters[slug]
         first = _latest(found.needs_to_start, ended)
-        begun[slug] = ended.get(first, 0.0) if first else 0.0
+        begun[slug] = ended[first] if first else 0.0
         last = _latest(found.needs_to_finish, ended)
         own = begun[slug] + seconds[slug]
-        waits = last is not None and ended.get(last, 0.0) > own
+        waits = last is not None and ended[last] > own
         ended[slug] = ended[last] if waits and last else own
         start_after[slug], end_after[slug] = first, last if waits else None
     link = _latest(order.slugs, ended)
@@ -124,8 +124,10 @@ def critical_path(
     return list(reversed(chain)), max(ended.values(), default=0.0)
 
 
-def _latest(slugs: Sequence[str] | frozenset[str], ended: Mapping[str, float]) -> str | None:
-    return max(sorted(slugs), key=lambda slug: ended.get(slug, 0.0), default=None)
+def _latest(slugs: Iterable[str], ended: Mapping[str, float]) -> str | None:
+    # Members of a circle are not all known yet; leaving those out keeps every chain finite.
+    known = sorted(slug for slug in slugs if slug in ended)
+    return max(known, key=ended.__getitem__, default=None)
 
 
 class _Simulation:
