@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import django
@@ -38,6 +39,22 @@ class DatabaseConnections(Middleware):
         close_old_connections()
 
 
+class RunsEnd(Middleware):
+    """Tell the runs of this process that their worker stops, so that they end within seconds."""
+
+    def before_worker_shutdown(self, *args: Any, **kwargs: Any) -> None:
+        shutting_down().set()
+
+    def after_worker_shutdown(self, *args: Any, **kwargs: Any) -> None:
+        shutting_down().clear()
+
+
+def shutting_down() -> threading.Event:
+    from agents.supervision import supervisor  # Needs the apps, which load after the broker.
+
+    return supervisor.shutting_down
+
+
 def make_broker(url: str) -> RedisBroker:
     """Make a broker that neither repeats nor ends a message by itself: rows say what is to be done.
 
@@ -54,6 +71,7 @@ def make_broker(url: str) -> RedisBroker:
             Retries(max_retries=0),
             CurrentMessage(),
             DatabaseConnections(),
+            RunsEnd(),
         ],
     )
 

@@ -10,6 +10,7 @@ from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
+from agents.supervision import supervisor
 from config import settings as module
 
 
@@ -20,6 +21,15 @@ def test_actors_find_the_broker_of_the_settings():
     assert "DatabaseConnections" in known
     assert known["Retries"].max_retries == 0
     assert known["TimeLimit"].time_limit == float("inf")
+
+
+def test_runs_learn_that_their_worker_stops():
+    broker: Any = dramatiq.get_broker()
+    broker.emit_before("worker_shutdown", None)
+    told = supervisor.shutting_down.is_set()
+    broker.emit_after("worker_shutdown", None)
+    assert told
+    assert not supervisor.shutting_down.is_set()
 
 
 def test_cache_reaches_the_server(services):
