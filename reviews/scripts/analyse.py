@@ -65,7 +65,8 @@ class Source:
             self.trees[path] = None
             text = self.text(path)
             if text is not None:
-                print(f"tutti-at:{path}", flush=True)
+                # A file's name may hold line breaks, which must not look like lines of ours.
+                print(f"tutti-at:{path.encode('unicode_escape').decode()}", flush=True)
                 try:
                     self.trees[path] = stubs.parse(text)
                 except stubs.Unreadable as error:
@@ -354,7 +355,7 @@ def build_graphs(packages: list[str]) -> tuple[Any, Any] | None:
         everything = grimp.build_graph(*usable, cache_dir=None)
         runtime = grimp.build_graph(*usable, cache_dir=None, exclude_type_checking_imports=True)
     except (Exception, RecursionError) as error:
-        print(f"tutti-note:grimp: {type(error).__name__}: {str(error)[:200]}")
+        print(f"tutti-note:grimp: {type(error).__name__}: {str(error)[:200]!a}")
         return None
     finally:
         sys.meta_path.remove(finder)
