@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
 
 from projects.services.errors import Refused, Stale
@@ -36,6 +37,13 @@ def act(request: HttpRequest, do: Callable[[], Any], *, to: str, done: str = "")
 def go(request: HttpRequest, to: str) -> HttpResponse:
     """Show the page `to`, whether htmx or the browser asked."""
     return HttpResponseClientRedirect(to) if request.headers.get("HX-Request") else redirect(to)
+
+
+def back(request: HttpRequest, slug: str) -> str:
+    """The page of this project that the form's `next` names, else the project's first page."""
+    home = reverse("projects:project", args=[slug])
+    wanted = request.POST.get("next", "")
+    return wanted if wanted.startswith(home) else home
 
 
 def status_of(error: Refused) -> int:

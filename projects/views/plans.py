@@ -19,7 +19,7 @@ from projects.models import Plan, Project, Role
 from projects.planpage import plan_context, plan_shown
 from projects.services import plans as services
 from projects.services.errors import Refused, Stale
-from projects.views.answers import act, go
+from projects.views.answers import act, back, go
 from projects.views.live import live_response
 from projects.views.uploads import read_plan
 
@@ -243,6 +243,6 @@ def plan_retry(request: HtmxRequest, slug: str) -> HttpResponse:
     return act(
         request,
         lambda: services.plan_retry(found, request.user),
-        to=_page(slug),
+        to=back(request, slug) if request.POST.get("next") else _page(slug),
         done="Trying again.",
     )

@@ -18,7 +18,7 @@ from projects.services import plans as plan_services
 from projects.services import projects as services
 from projects.services import publishing
 from projects.services.errors import Refused
-from projects.views.answers import act
+from projects.views.answers import act, back
 from projects.views.live import live_response
 from projects.views.uploads import read_plan
 
@@ -100,7 +100,7 @@ def project_pause(request: HtmxRequest, slug: str) -> HttpResponse:
     return act(
         request,
         lambda: services.project_pause(project=found, by=by),
-        to=_back(request, slug),
+        to=back(request, slug),
         done="Paused: nothing new starts; what runs goes on to its end.",
     )
 
@@ -113,7 +113,7 @@ def project_resume(request: HtmxRequest, slug: str) -> HttpResponse:
     return act(
         request,
         lambda: services.project_resume(project=found, by=by),
-        to=_back(request, slug),
+        to=back(request, slug),
         done="Resumed.",
     )
 
@@ -128,13 +128,6 @@ def publish(request: HtmxRequest, slug: str) -> HttpResponse:
     return act(
         request,
         lambda: said.append(publishing.publish(found, request.user, branch)),
-        to=_back(request, slug),
+        to=back(request, slug),
         done="Published; the event log names branch and commit.",
     )
-
-
-def _back(request: HtmxRequest, slug: str) -> str:
-    """The page of this project that the button was on, else the project's first page."""
-    home = reverse("projects:project", args=[slug])
-    wanted = request.POST.get("next", "")
-    return wanted if wanted.startswith(home) else home

@@ -20,6 +20,7 @@ from projects.forms import CeilingForm, GeneralForm, PlainForm, PoliciesForm, Te
 from projects.models import Instruction, Project, Role
 from projects.services import projects as services
 from projects.services.errors import Refused
+from projects.views.answers import back
 
 #: Roles that agents play, with what they do: their instructions are texts of their own.
 AGENT_ROLES = {
@@ -76,10 +77,11 @@ def ceiling_set(request: HtmxRequest, slug: str) -> HttpResponse:
     form = CeilingForm(request.POST)
     if _saved(request, form, lambda data: services.ceiling_set(
         project=project, ceiling=data["ceiling"], by=request.user)):  # fmt: skip
-        wanted = request.POST.get("next", "")
-        home = reverse("projects:project", args=[slug])
-        return redirect(wanted if wanted.startswith(home) else "projects:settings", *(
-            [] if wanted.startswith(home) else [slug]))  # fmt: skip
+        return redirect(
+            back(request, slug)
+            if request.POST.get("next")
+            else reverse("projects:settings", args=[slug])
+        )
     return _general(request, project, ceiling_form=form, status=422)
 
 
