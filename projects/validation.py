@@ -180,7 +180,9 @@ def _owner_overlaps(
     for (a, b), paths in both.items():
         yield _overlap(a, b, f"both own {_some(paths)}", tuple(sorted(paths)))
     for a, b, glob in _meetings(specs, "owns", "owns"):
-        if (a, b) not in both and (b, a) not in both and order.may_run_together(a, b):
+        a, b = sorted((a, b), key=order.index.__getitem__)
+        if (a, b) not in both and order.may_run_together(a, b):
+            both[a, b] = []
             yield _overlap(a, b, f"both could create files under {glob!r}", ())
 
 
