@@ -1,0 +1,331 @@
+"""Who may do what: one table of every route and verb with the least role that it takes.
+
+A route that is missing here fails, and so does a verb that a route answers without being listed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+
+from config.api import api
+from projects.hub import Hub
+from projects.models import Membership, Module, Project, Role
+from projects.services import plans
+from projects.services.projects import invitation_create
+from tests import factories as make
+
+ANYBODY, SIGNED_IN, ADMIN = "anybody", "signed in", "site admin"
+VIEWER, MEMBER, MAINTAINER, OWNER = Role.VIEWER, Role.MEMBER, Role.MAINTAINER, Role.OWNER
+
+P = {"slug": "shop"}
+CART = P | {"module": "cart"}
+RUN, REVIEW, COUPLED, EXCEPTION, BOB = "{run}", "{review}", "{coupled}", "{exception}", "{bob}"
+TOKEN = "{token}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route, a verb and the least role; `kwargs` and `data` may name ids of the world."""
+
+    route: str
+    verb: str
+    least: str
+    kwargs: dict[str, Any] = field(default_factory=lambda: P)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_api(self) -> bool:
+        return self.route.startswith("/")
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.route} {self.kwargs.get('pk', '')}".strip()
+
+
+PAGES = [
+    Row("projects:list", "GET", SIGNED_IN, {}),
+    Row("projects:new", "GET", SIGNED_IN, {}),
+    Row("projects:new", "POST", SIGNED_IN, {}),
+    Row("projects:login-once", "GET", ANYBODY, {"token": "x"}),
+    Row("projects:login-once", "POST", ANYBODY, {"token": "x"}),
+    Row("projects:invitation", "GET", ANYBODY, {"token": TOKEN}),
+    Row("projects:invitation", "POST", ANYBODY, {"token": TOKEN}),
+    Row("projects:site-instructions", "GET", ADMIN, {}),
+    Row("projects:site-instructions", "POST", ADMIN, {}),
+    Row("projects:project", "GET", VIEWER),
+    Row("projects:card", "GET", VIEWER),
+    Row("projects:pause", "POST", MAINTAINER),
+    Row("projects:resume", "POST", MAINTAINER),
+    Row("projects:publish", "POST", MAINTAINER),
+    Row("projects:settings", "GET", VIEWER),
+    Row("projects:settings", "POST", MAINTAINER),
+    Row("projects:ceiling", "POST", OWNER, data={"ceiling": 3}),
+    Row("projects:settings-policies", "GET", VIEWER),
+    Row("projects:settings-policies", "POST", MAINTAINER),
+    Row("projects:settings-instructions", "GET", VIEWER),
+    Row("projects:settings-instructions", "POST", MAINTAINER),
+    Row("projects:settings-profiles", "GET", VIEWER),
+    Row("projects:settings-members", "GET", VIEWER),
+    Row("projects:member-set", "POST", OWNER, P | {"pk": BOB}, {"role": "viewer"}),
+    Row("projects:invitation-create", "POST", OWNER, data={"role": "member"}),
+    Row("projects:plan", "GET", VIEWER),
+    Row("projects:plan-number", "GET", VIEWER, P | {"number": 1}),
+    Row("projects:plan-download", "GET", VIEWER),
+    Row("projects:plan-number-download", "GET", VIEWER, P | {"number": 1}),
+    Row("projects:plan-draft", "POST", MEMBER),
+    Row("projects:plan-edit", "GET", MEMBER),
+    Row("projects:plan-edit", "POST", MEMBER, data={"version": 0}),
+    Row("projects:plan-upload", "GET", MEMBER),
+    Row("projects:plan-upload", "POST", MEMBER),
+    Row("projects:plan-submit", "POST", MEMBER),
+    Row("projects:plan-withdraw", "POST", MEMBER),
+    Row("projects:plan-approve", "POST", MAINTAINER),
+    Row("projects:plan-reject", "POST", MAINTAINER, data={"reason": "No."}),
+    Row("projects:plan-retry", "POST", MAINTAINER),
+    Row("projects:plan-row", "GET", MEMBER, P | {"kind": "check"}),
+    Row("projects:contract-new", "GET", MEMBER),
+    Row("projects:contract-new", "POST", MEMBER),
+    Row("projects:contract-validate", "POST", MEMBER),
+    Row("projects:contract-edit", "GET", MEMBER, P | {"module": "m1"}),
+    Row("projects:contract-edit", "POST", MEMBER, P | {"module": "m1"}),
+    Row("projects:contract-remove", "POST", MEMBER, P | {"module": "m1"}),
+    Row("projects:inbox", "GET", VIEWER),
+    Row("projects:inbox-count", "GET", VIEWER),
+    Row("projects:log", "GET", VIEWER),
+    Row("projects:log-download", "GET", VIEWER, P | {"form": "jsonl"}),
+    Row("reviews:review", "GET", VIEWER, P | {"pk": REVIEW}),
+    Row("reviews:overrule", "POST", MAINTAINER, P | {"pk": REVIEW}),
+    Row("reviews:queue", "GET", VIEWER),
+    Row("agents:board", "GET", VIEWER),
+    Row("agents:module", "GET", VIEWER, CART),
+    Row("agents:module-pause", "POST", MEMBER, CART),
+    Row("agents:module-resume", "POST", MEMBER, CART),
+    Row("agents:module-retry", "POST", MEMBER, CART),
+    Row("agents:module-cancel", "POST", MAINTAINER, CART),
+    Row("agents:module-priority", "POST", MEMBER, CART, {"priority": 1}),
+    Row("agents:module-lane-leave", "POST", MAINTAINER, CART),
+    Row("agents:run", "GET", VIEWER, P | {"pk": RUN}),
+    Row("agents:run-log", "GET", VIEWER, P | {"pk": RUN}),
+    Row("agents:run-stop", "POST", MEMBER, P | {"pk": RUN}),
+    Row("agents:request-answer", "POST", MEMBER, P | {"pk": COUPLED}),
+    Row("agents:request-answer", "POST", MAINTAINER, P | {"pk": EXCEPTION}),
+    Row("agents:profiles", "GET", VIEWER),
+    Row("agents:profile-set", "POST", MAINTAINER, P | {"role": "planner"}),
+    Row("agents:site-profiles", "GET", ADMIN, {}),
+    Row("agents:site-profile-set", "POST", ADMIN, {"role": "planner"}),
+    Row("api:openapi-json", "GET", SIGNED_IN, {}),
+    Row("api:openapi-view", "GET", SIGNED_IN, {}),
+]
+
+A = "/api/projects"
+M = A + "/{slug}/modules/{module}"
+
+API = [
+    Row(A, "GET", SIGNED_IN),
+    Row(A + "/{slug}", "GET", VIEWER),
+    Row(A + "/{slug}/pause", "POST", MAINTAINER),
+    Row(A + "/{slug}/resume", "POST", MAINTAINER),
+    Row(A + "/{slug}/publish", "POST", MAINTAINER),
+    Row(A + "/{slug}/plans", "GET", VIEWER),
+    Row(A + "/{slug}/plans/{number}", "GET", VIEWER, P | {"number": 1}),
+    Row(A + "/{slug}/plans/{number}/approve", "POST", MAINTAINER, P | {"number": 2},
+        {"digest": "d" * 64}),
+    Row(A + "/{slug}/plans/{number}/retry", "POST", MAINTAINER, P | {"number": 1}),
+    Row(A + "/{slug}/modules", "GET", VIEWER),
+    Row(M, "GET", VIEWER, CART),
+    Row(M + "/-/pause", "POST", MEMBER, CART),
+    Row(M + "/-/resume", "POST", MEMBER, CART),
+    Row(M + "/-/retry", "POST", MEMBER, CART),
+    Row(M + "/-/cancel", "POST", MAINTAINER, CART),
+    Row(A + "/{slug}/events", "GET", VIEWER),
+    Row(A + "/{slug}/attentions", "GET", VIEWER),
+    Row(A + "/{slug}/reviews", "GET", VIEWER),
+    Row(A + "/{slug}/reviews/{pk}", "GET", VIEWER, P | {"pk": REVIEW}),
+    Row(A + "/{slug}/reviews/{pk}/overrule", "POST", MAINTAINER, P | {"pk": REVIEW},
+        {"verdict": "approve", "reason": "Yes."}),
+    Row(A + "/{slug}/merges", "GET", VIEWER),
+    Row(A + "/{slug}/runs", "GET", VIEWER),
+    Row(A + "/{slug}/runs/{pk}", "GET", VIEWER, P | {"pk": RUN}),
+    Row(A + "/{slug}/runs/{pk}/log", "GET", VIEWER, P | {"pk": RUN}),
+    Row(A + "/{slug}/runs/{pk}/stop", "POST", MEMBER, P | {"pk": RUN}),
+    Row(A + "/{slug}/requests", "GET", VIEWER),
+    Row(A + "/{slug}/requests/{pk}/answer", "POST", MEMBER, P | {"pk": COUPLED},
+        {"granted": False}),
+    Row(A + "/{slug}/requests/{pk}/answer", "POST", MAINTAINER, P | {"pk": EXCEPTION},
+        {"granted": False}),
+]  # fmt: skip
+
+TABLE = [*PAGES, *API]
+
+#: Name of an actor to the role in the project; charlie has none, nobody is not signed in.
+CAST = {
+    "alice": OWNER, "mia": MAINTAINER, "bob": MEMBER, "vera": VIEWER, "charlie": None,
+    "nobody": None, "root": OWNER,
+}  # fmt: skip
+
+#: Routes of other packages, which test their own.
+FOREIGN = {"admin", "accounts"}
+
+
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository and, beside it, a hub of it; every test has its own copy of the hub."""
+    place = tmp_path_factory.mktemp("matrix")
+    files = {"m1.py": "a = 1\n", "m2.py": "b = 1\n", "tests/test_m1.py": "", "tests/test_m2.py": ""}
+    source = make.source_repository(place / "team", files)
+    Hub.create(place / "hub.git", str(source), "main", roots=[place])
+    return source
+
+
+@pytest.fixture
+def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
+    """A project in which every route has something to act on; gives ids of its rows by name."""
+    people = {name: role for name, role in CAST.items() if role and name != "root"}
+    project = make.project(people=people)
+    make.user("root", is_superuser=True, is_staff=True)
+    make.user("charlie")
+    Project.objects.update(source=str(team))
+    shutil.copytree(team.parent / "hub.git", project.hub_path)
+    cart = make.module(make.plan(project), "cart", "reviewing", lane="money")
+    desk = make.module(cart.plan, "desk", "needs_person", resume_to="building")
+    parked = make.run(desk, status="parked", ended_at=timezone.now())
+    running = make.run(cart, "review")
+    Project.objects.update(active_runs=1)
+    draft = plans.plan_draft(Project.objects.get(), make.user("bob"))
+    for name in ("m1", "m2"):
+        values = {"owns": [f"{name}.py"], "tests": [f"tests/test_{name}.py"], "checks": ["true"]}
+        plans.contract_save(draft, name, make.user("bob"), values, create=True)
+    return {
+        "run": running.pk,
+        "review": make.review(cart).pk,
+        "coupled": make.request(parked, "coupled", data={"modules": ["cart"]}).pk,
+        "exception": make.request(parked, "exception", data={"paths": ["m1.py"]}).pk,
+        "bob": make.user("bob").pk,
+        "token": invitation_create(project=project, role=MEMBER, by=make.user("alice")),
+    }
+
+
+def address(row: Row, world: dict[str, Any]) -> str:
+    kwargs = {
+        name: world[value[1:-1]] if str(value).startswith("{") else value
+        for name, value in row.kwargs.items()
+    }
+    return row.route.format(**kwargs) if row.is_api else reverse(row.route, kwargs=kwargs)
+
+
+def send(row: Row, world: dict[str, Any], name: str, verb: str = "") -> Any:
+    """Answer of one actor, with everything that it wrote taken back."""
+    client = Client(raise_request_exception=True)
+    if name != "nobody":
+        client.force_login(make.user(name))
+    body, kind = urlencode(row.data), "application/x-www-form-urlencoded"
+    if row.is_api:
+        body, kind = json.dumps(row.data), "application/json"
+    with transaction.atomic():
+        answer = client.generic(verb or row.verb, address(row, world), body, kind)
+        transaction.set_rollback(True)
+    return answer
+
+
+def expected(row: Row, name: str) -> str:
+    """What the table says of an actor: in, sign in, hidden or refused."""
+    if row.least == ANYBODY:
+        return "in"
+    if name == "nobody":
+        return "sign in"
+    if row.least == SIGNED_IN:
+        return "in"
+    if row.least == ADMIN:
+        return "in" if name == "root" else "refused"
+    held = CAST[name]
+    if held is None:
+        return "hidden"
+    return "in" if Role(held).covers(Role(row.least)) else "refused"
+
+
+def outcome(answer: Any) -> str:
+    sent = answer.headers.get("Location", "")
+    if answer.status_code == 401 or sent.startswith("/accounts/login/"):
+        return "sign in"
+    return {403: "refused", 404: "hidden"}.get(answer.status_code, "in")
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_each_role_may_what_the_table_says(row: Row, world: dict[str, Any]) -> None:
+    found = {name: outcome(send(row, world, name)) for name in CAST}
+    assert found == {name: expected(row, name) for name in CAST}
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.verb == "POST"], ids=str)
+def test_no_write_is_done_without_the_token(row: Row, world: dict[str, Any]) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make.user("root"))
+    answer = client.post(address(row, world), {"granted": "yes"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.verb == "GET"], ids=str)
+def test_reading_changes_nothing(row: Row, world: dict[str, Any]) -> None:
+    def state() -> list[Any]:
+        return [
+            list(Project.objects.values_list("pk", "event_count", "ceiling", "paused_at")),
+            list(Module.objects.order_by("pk").values_list("pk", "status", "version")),
+            list(Membership.objects.order_by("pk").values_list("pk", "role")),
+        ]
+
+    before = state()
+    client = Client()
+    client.force_login(make.user("root"))
+    assert client.get(address(row, world)).status_code < 500
+    assert state() == before
+
+
+# --- Nothing is missing from the table -----------------------------------------------------------
+
+
+def walk(patterns: list[Any], prefix: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            if str(pattern.pattern).split("/")[0] in FOREIGN:
+                continue
+            inner = f"{prefix}{pattern.namespace}:" if pattern.namespace else prefix
+            yield from walk(pattern.url_patterns, inner)
+        elif isinstance(pattern, URLPattern):
+            yield f"{prefix}{pattern.name}"
+
+
+def page_routes() -> set[str]:
+    found = set(walk(get_resolver().url_patterns))
+    # The operations of the API are listed by address and verb instead.
+    return {name for name in found if not name.startswith("api:") or "openapi" in name}
+
+
+def test_every_page_is_in_the_table() -> None:
+    assert page_routes() == {row.route for row in PAGES}
+
+
+def test_every_operation_is_in_the_table() -> None:
+    schema = api.get_openapi_schema()
+    operations = {(path, verb.upper()) for path, verbs in schema["paths"].items() for verb in verbs}
+    assert operations == {(row.route, row.verb) for row in API}
+
+
+OWN_PAGES = sorted({row.route for row in PAGES if not row.route.startswith("api:")})
+
+
+@pytest.mark.parametrize("route", OWN_PAGES)
+def test_no_other_verb_is_answered(route: str, world: dict[str, Any]) -> None:
+    rows = [row for row in PAGES if row.route == route]
+    for verb in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {row.verb for row in rows}:
+        assert send(rows[0], world, "root", verb).status_code == 405, verb
