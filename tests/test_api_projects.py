@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from projects import planfile, plancontent
+from projects import plancontent, planfile
 from projects.models import Event, Plan
 from projects.services import plans
 from tests import factories as make

@@ -28,13 +28,11 @@ def run_of(project: Project, pk: int) -> Run:
 def run(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
     project = access.project_for(request.user, slug)
     shown = run_of(project, pk)
-    page = {"run": shown}
-    if not is_live(request):
-        page |= {"log": logs.tail(shown)}
+    log = None if is_live(request) else logs.tail(shown)
     return live_response(
         request,
         "agents/run.html",
-        lambda: {**page, "page": pages.run_page(shown)},
+        lambda: {"run": shown, "log": log, "page": pages.run_page(shown)},
         project,
         shown.topic,
     )

@@ -62,7 +62,8 @@ def test_new_deleted_renamed_and_binary_files_say_so():
         "diff --git a/old.py b/old.py\ndeleted file mode 100644\nindex 1..0\n--- a/old.py\n"
         "+++ /dev/null\n@@ -1 +0,0 @@\n-a = 1\n\\ No newline at end of file\n"
         "diff --git a/was.py b/is.py\nsimilarity index 100%\nrename from was.py\nrename to is.py\n"
-        "diff --git a/logo.png b/logo.png\nindex 1..2\nBinary files a/logo.png and b/logo.png differ\n"
+        "diff --git a/logo.png b/logo.png\nindex 1..2\n"
+        "Binary files a/logo.png and b/logo.png differ\n"
     )
     new, old, renamed, binary = diffs.parse(text)
     assert (new.status, new.path, new.rows[-1].new) == ("added", "new.py", 1)
