@@ -66,14 +66,13 @@ def _left(active: int, left: int, binds: str, what: str) -> _Limit:
 
 def _memory(active: int, available: float, floor: float, per_run: float) -> _Limit:
     spare = available - floor
-    more: float = int(spare // per_run) if per_run > 0 else inf
-    if spare < 0:
-        more = 0
+    room = min(spare // per_run, 10_000) if per_run > 0 else inf
+    more = room if spare >= 0 else 0.0
     sentence = (
         f"{available:.0f} MB of memory are free and {floor:.0f} MB stay reserved:"
         f" {f'room for {_runs(int(more))} more' if 0 < more < inf else 'no further run starts'}."
     )
-    return active + max(0, more), "memory", sentence
+    return active + more, "memory", sentence
 
 
 def _disk(active: int, free: float, floor: float) -> _Limit:

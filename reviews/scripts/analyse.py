@@ -294,8 +294,10 @@ def _missing(wanted: _Parameters, real: _Parameters) -> list[str]:
                 problems.append(f"does not take {'*' if kind.endswith('al') else '**'}{name}")
         elif name not in real:
             problems.append(f"has no parameter {name!r}")
-        elif real[name][0] != kind and not (
-            real[name][0] == "positional-or-keyword" and not kind.startswith("variadic")
+        elif (
+            name not in ("self", "cls")
+            and real[name][0] != kind
+            and not (real[name][0] == "positional-or-keyword" and not kind.startswith("variadic"))
         ):
             problems.append(f"parameter {name!r} must be {kind}; it is {real[name][0]}")
         elif optional and not real[name][1]:
@@ -507,7 +509,7 @@ def _used(
         if dotted in aliases:
             for remark in _reached(path, f"{aliases[dotted]}.{node.attr}", node.lineno, promises):
                 found.setdefault((remark["message"], 0), remark)
-    return list(found.values())
+    return sorted(found.values(), key=lambda remark: (remark["line"], remark["message"]))
 
 
 def _dotted(node: ast.expr) -> str:
