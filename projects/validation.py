@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Protocol
@@ -292,7 +292,7 @@ def _related(a: str, b: str) -> bool:
 def check_split(
     parent: ModuleSpec,
     children: Sequence[ModuleSpec],
-    policy: SplitPolicy,
+    policy: SplitPolicy | Mapping[str, int],
     depth: int,
     *,
     tracked: Iterable[str] = (),
@@ -318,11 +318,19 @@ def check_split(
     usable = [_usable(child, files) for child in named]
     problems += [*_owner_overlaps(usable, order, files), *_test_overlaps(usable, order, files)]
     reasons = []
-    if depth > policy.depth:
-        reasons.append(f"it is {depth} deep, the project's policy allows {policy.depth}")
-    if len(children) > policy.modules:
-        reasons.append(f"it has {len(children)} modules, the policy allows {policy.modules}")
+    deepest, most = _limit(policy, "depth"), _limit(policy, "modules")
+    if depth > deepest:
+        reasons.append(f"it is {depth} deep, the project's policy allows {deepest}")
+    if len(children) > most:
+        reasons.append(f"it has {len(children)} modules, the policy allows {most}")
     return SplitVerdict(tuple(problems), "; ".join(reasons) or None)
+
+
+def _limit(policy: SplitPolicy | Mapping[str, int], name: str) -> int:
+    """A limit of a policy, as an object or as stored; what it does not say is not allowed."""
+    if isinstance(policy, Mapping):
+        return policy.get(name, 0)
+    return int(getattr(policy, name))
 
 
 def _duplicates(children: Sequence[ModuleSpec]) -> Iterator[Problem]:

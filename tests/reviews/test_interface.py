@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,7 +245,7 @@ def test_skeleton_of_what_does_not_exist_yet() -> None:
     body = ast.parse(made["shop/web.py"]).body
     names = [node.name for node in body if isinstance(node, kinds)]
     assert names == ["serve", "Page", "Name", "error", "get"]
-    space: dict = {}
+    space: dict[str, Any] = {}
     exec(made["shop/web.py"], space)
     with pytest.raises(NotImplementedError):
         space["serve"](8000)

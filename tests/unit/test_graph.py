@@ -426,6 +426,8 @@ def test_split_beyond_policy_waits_for_a_person() -> None:
     parts = [part("a", "pkg/a.py"), part("b", "pkg/b.py")]
     assert "2 deep" in (split(*parts, depth=2).needs_person or "")
     assert "2 modules" in (split(*parts, policy=Policy(modules=1)).needs_person or "")
+    assert split(*parts, policy={"depth": 1, "modules": 2}).needs_person is None
+    assert "allows 0" in (split(*parts, policy={"depth": 1}).needs_person or "")
 
 
 @pytest.mark.parametrize(
