@@ -178,13 +178,5 @@ def inside(globs: Sequence[str], glob: str) -> bool:
     return "**" in globs or (bool(place) and any(_under(place, tree) for tree in trees))
 
 
-def may_meet(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
-    """A glob of `theirs` under which both could create the same new file, or None."""
-    for glob in theirs:
-        if not glob.startswith("!") and inside(ours, glob):
-            return glob
-    return None
-
-
 def _under(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + "/")

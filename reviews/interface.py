@@ -13,6 +13,9 @@ from projects.provides import Provide, ProvideError
 from reviews.analysis import AnalysisError, analyse, packages, python_files
 from reviews.checks import Runner, Stop, never
 
+Promises = Mapping[str, tuple[Sequence[str], Sequence[str]]]
+"""Module -> the paths it owns, and what it provides."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remark:
@@ -51,19 +54,12 @@ def check_interface(
     stop: Stop = never,
 ) -> list[Remark]:
     """Compare a checkout with what its module provides; skeleton bodies left in it count too."""
-    declared = [
-        {"clause": one.clause, "path": one.path, "signature": one.signature, "word": one.word}
-        for one in readable(clauses)
-    ]
-    if not declared:
-        return []
-    job = {"provides": declared}
-    return _remarks(job, "interface", tree, runner, environment, stop)
+    return _remarks(_interface_job(clauses), tree, runner, environment, stop)
 
 
 def check_imports(
     owns: Sequence[str],
-    promises: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+    promises: Promises,
     tree: Path,
     runner: Runner,
     *,
@@ -74,24 +70,51 @@ def check_imports(
 
     `promises`: module -> (owned paths, provides). Modules that declare no Python are not checked.
     """
+    return _remarks(_imports_job(owns, promises, tree), tree, runner, environment, stop)
+
+
+def check_code(
+    clauses: Sequence[str],
+    owns: Sequence[str],
+    promises: Promises,
+    tree: Path,
+    runner: Runner,
+    *,
+    environment: Path | None = None,
+    stop: Stop = never,
+) -> list[Remark]:
+    """Both checks of a module's code with one start of a process."""
+    job = {**_interface_job(clauses), **_imports_job(owns, promises, tree)}
+    return _remarks(job, tree, runner, environment, stop)
+
+
+def _interface_job(clauses: Sequence[str]) -> dict[str, Any]:
+    declared = [
+        {"clause": one.clause, "path": one.path, "signature": one.signature, "word": one.word}
+        for one in readable(clauses)
+    ]
+    return {"provides": declared} if declared else {}
+
+
+def _imports_job(owns: Sequence[str], promises: Promises, tree: Path) -> dict[str, Any]:
+    if not any(readable(clauses) for _, clauses in promises.values()):
+        return {}
     files = python_files(tree)
     names = _promised(promises, files)
     ours = [path for path in files.matched(list(owns)) if path not in names]
     if not names or not ours:
-        return []
-    job = {"promises": names, "files": ours, "packages": packages(files)}
-    return _remarks(job, "reach", tree, runner, environment, stop)
+        return {}
+    return {"promises": names, "files": ours, "packages": packages(files)}
 
 
-def _promised(
-    promises: Mapping[str, tuple[Sequence[str], Sequence[str]]], files: globs.Files
-) -> dict[str, dict[str, Any]]:
+def _promised(promises: Promises, files: globs.Files) -> dict[str, dict[str, Any]]:
     """File -> its module and the names that this module provides of it ("" for all)."""
     found: dict[str, dict[str, Any]] = {}
+    known = frozenset(files.paths)
     for module, (owns, clauses) in promises.items():
         names: dict[str, set[str]] = defaultdict(set)
         for provide in readable(clauses):
-            place = provides.file_of(provide.path, set(files.paths))
+            place = provides.file_of(provide.path, known)
             if place is not None:
                 names[place[0]].add(place[1].split(".")[0])
         if names:
@@ -101,15 +124,13 @@ def _promised(
 
 
 def _remarks(
-    job: dict[str, Any],
-    part: str,
-    tree: Path,
-    runner: Runner,
-    environment: Path | None,
-    stop: Stop,
+    job: dict[str, Any], tree: Path, runner: Runner, environment: Path | None, stop: Stop
 ) -> list[Remark]:
+    if not job:
+        return []
     try:
-        found = analyse(job, tree, runner, environment=environment, stop=stop)[part]
+        answer = analyse(job, tree, runner, environment=environment, stop=stop)
+        found = [*answer.get("interface", []), *answer.get("reach", [])]
         return [Remark(r["path"], r["line"], r["clause"], r["message"]) for r in found]
     except AnalysisError as error:
         return [Remark(error.path, None, "provides", str(error))]

@@ -9,7 +9,7 @@ import pytest
 from agents import evidence, sandbox
 from projects.coupling import ImportEdge
 from reviews import interface
-from reviews.interface import Remark, check_imports, check_interface, skeleton
+from reviews.interface import Remark, check_code, check_imports, check_interface, skeleton
 
 SHOP = """\
 from typing import TYPE_CHECKING
@@ -227,6 +227,13 @@ def test_edges_tell_types_from_run_time_and_hold_the_tests(tree: Path) -> None:
     assert ImportEdge("tests/test_cart.py", "shop/cart.py", False, 1) in found
     assert ImportEdge("tests/test_cart.py", "tests/helper.py", False, 2) in found
     assert evidence.imports(sandbox.Runner(), tree / "tests" / "none") == []
+
+
+def test_both_checks_in_one_start(tree: Path) -> None:
+    promises = {"till": (["shop/till.py"], ["shop.till.ring(book)"])}
+    found = check_code(["shop.cart.nothing()"], ["shop/cart.py"], promises, tree, sandbox.Runner())
+    assert [remark.line for remark in found] == [None, 23]
+    assert check_code([], ["shop/cart.py"], {}, tree, sandbox.Runner()) == []
 
 
 # The skeleton commit.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects import globs, graph
+from projects import globs, graph, provides
 from projects.graph import ModuleSpec, Need
 
 TRACKED = [
@@ -228,6 +228,16 @@ def test_index_finds_what_pathspec_finds(glob: str) -> None:  # fmt: skip
     assert files.matched((glob,)) == slow
     kept = tuple(path for path in slow if path != "a/b.py")
     assert files.matched((glob, "!a/b.py")) == kept
+
+
+def test_provides_are_read() -> None:
+    assert provides.parse("text: any words").is_text
+    assert provides.parse("async pkg.a.f(x, *, y=1) -> int").word == "async"
+    for bad in ("f(", "f)", "f(x): pass; import os; x=(", "a b", "f -> int", "x" * 3000):
+        with pytest.raises(provides.ProvideError):
+            provides.parse(bad)
+    assert provides.file_of("pkg.a.f", ["src/pkg/a.py"]) == ("src/pkg/a.py", "f")
+    assert provides.file_of("pkg.a.f", {"pkg/b.py"}) is None
 
 
 # Order.
