@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -98,3 +99,13 @@ def seconds(value: float | None) -> str:
 def sha(commit: str | None) -> str:
     """The first ten digits of a commit."""
     return (commit or "—")[:10]
+
+
+@register.filter
+def plainly(value: Any) -> str:
+    """A value of an event's data for people: text as it is, lists by commas, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,14 +1,30 @@
-"""A real browser: Debian's chromium, driven by Playwright."""
+"""A real browser on a real server: Debian's chromium, Daphne, the test database and Valkey."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.truncation import may_truncate
+from tests.wait import until
+
+__all__ = ["may_truncate"]
+
+#: Chromium calls home at each start unless told not to; its own sandbox does not run as root.
+ARGUMENTS = [
+    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+]  # fmt: skip
 
 
 def chromium() -> str | None:
@@ -26,9 +42,12 @@ def browser() -> Iterator[Browser]:
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     try:
         with sync_playwright() as playwright:
-            # Chromium's own sandbox does not run as root, as CI does.
-            args = ["--no-sandbox"] if os.geteuid() == 0 else []
-            launched = playwright.chromium.launch(executable_path=program, args=args)
+            root = ["--no-sandbox"] if os.geteuid() == 0 else []
+            launched = playwright.chromium.launch(
+                executable_path=program,
+                args=[*ARGUMENTS, *root],
+                ignore_default_args=["--disable-back-forward-cache"],
+            )
             yield launched
             launched.close()
     finally:
@@ -37,7 +56,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """List what the browser's console said as a warning or error, CSP violations included."""
+    """What the browser's console said as a warning or error, CSP violations included.
+
+    A test that provokes an error on purpose takes it out; what is left fails the test.
+    """
     return []
 
 
@@ -45,6 +67,7 @@ def complaints() -> list[str]:
 def page(browser: Browser, complaints: list[str], tmp_path: Path) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
+    page.set_default_timeout(10_000)
 
     def note(message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
@@ -54,3 +77,67 @@ def page(browser: Browser, complaints: list[str], tmp_path: Path) -> Iterator[Pa
     page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
     yield page
     context.close()
+    assert not complaints, complaints
+
+
+class Server:
+    """A Daphne of its own process, which can be killed and started again on its port."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.environment, self.log = environment, log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = ["daphne", "-b", "127.0.0.1", "-p", str(self.port), "config.asgi:application"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command], env=self.environment, stdout=log, stderr=log
+            )
+        until(self.answers, seconds=40, what="Daphne to answer")
+
+    def answers(self) -> bool:
+        assert self.process and self.process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(service_env: dict[str, str], tutti_home: Path, tmp_path: Path) -> Iterator[Server]:
+    environment = {
+        **service_env,
+        "TUTTI_HOME": str(tutti_home),
+        "TUTTI_SOURCE_ROOTS": str(tmp_path),
+        "ALLOWED_HOSTS": "127.0.0.1",
+    }
+    made = Server(environment, tmp_path / "daphne.log")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def shot(page: Page, tmp_path: Path):
+    """Take a picture of the page, into the folder that TUTTI_SHOTS names."""
+    folder = Path(os.environ.get("TUTTI_SHOTS") or tmp_path)
+
+    def take(name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+    return take
