@@ -162,10 +162,7 @@ def _cycle_problems(order: Order) -> Iterator[Problem]:
 def _owner_overlaps(
     specs: Sequence[ModuleSpec], order: Order, files: globs.Files
 ) -> Iterator[Problem]:
-    owners: dict[str, list[str]] = defaultdict(list)
-    for spec in specs:
-        for path in files.matched(spec.owns):
-            owners[path].append(spec.slug)
+    owners = _by_path(specs, "owns", files)
     shared: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for path, slugs in owners.items():
         if len(slugs) > 1:
@@ -242,31 +239,8 @@ def _test_overlaps(
     specs: Sequence[ModuleSpec], order: Order, files: globs.Files
 ) -> Iterator[Problem]:
     """Owned paths that hold another module's tests, and tests that two modules would write."""
-    by_slug = {spec.slug: spec for spec in specs}
-    testers: dict[str, list[str]] = defaultdict(list)
-    owners: dict[str, list[str]] = defaultdict(list)
-    for spec in specs:
-        for path in files.matched(spec.tests):
-            testers[path].append(spec.slug)
-        for path in files.matched(spec.owns):
-            owners[path].append(spec.slug)
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    twice: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path, slugs in testers.items():
-        for tester in slugs[:MOST_PROBLEMS]:
-            for owner in owners.get(path, ())[:MOST_PROBLEMS]:
-                own_too = tester in owners[path]
-                if owner != tester and not own_too and not _related(owner, tester):
-                    found[owner, tester].append(path)
-        for a, b in combinations(slugs[:MOST_PROBLEMS], 2):
-            given = by_slug[a].tests_given and by_slug[b].tests_given
-            if not given and order.may_run_together(a, b):
-                twice[a, b].append(path)
-    for owner, tester, glob in _meetings(specs, "owns", "tests"):
-        known = (owner, tester) in found or _related(owner, tester)
-        if not known and not files.matched((glob,)):
-            found[owner, tester].append(glob)
-    for (owner, tester), paths in found.items():
+    testers, owners = _by_path(specs, "tests", files), _by_path(specs, "owns", files)
+    for (owner, tester), paths in _held(specs, testers, owners, files).items():
         yield Problem(
             owner,
             "owns",
@@ -274,7 +248,7 @@ def _test_overlaps(
             " that begins with '!' does it)",
             files=tuple(sorted(paths)[:FILES_KEPT]),
         )
-    for (a, b), paths in twice.items():
+    for (a, b), paths in _written_twice(specs, testers, order).items():
         yield Problem(
             b,
             "tests",
@@ -283,6 +257,51 @@ def _test_overlaps(
             files=tuple(sorted(paths)[:FILES_KEPT]),
             offer=(a, b),
         )
+
+
+def _by_path(specs: Sequence[ModuleSpec], field: str, files: globs.Files) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for spec in specs:
+        for path in files.matched(getattr(spec, field)):
+            if len(found[path]) < MOST_PROBLEMS:
+                found[path].append(spec.slug)
+    return found
+
+
+_Shared = dict[tuple[str, str], list[str]]
+
+
+def _held(
+    specs: Sequence[ModuleSpec],
+    testers: dict[str, list[str]],
+    owners: dict[str, list[str]],
+    files: globs.Files,
+) -> _Shared:
+    """(owner, tester) -> the tester's tests that the owner owns, tests to come included."""
+    found: _Shared = defaultdict(list)
+    for path, slugs in testers.items():
+        owning = owners.get(path, [])
+        for tester in slugs if owning else ():
+            for owner in owning if tester not in owning else ():
+                if not _related(owner, tester):
+                    found[owner, tester].append(path)
+    for owner, tester, glob in _meetings(specs, "owns", "tests"):
+        known = (owner, tester) in found or _related(owner, tester)
+        if not known and not files.matched((glob,)):
+            found[owner, tester].append(glob)
+    return found
+
+
+def _written_twice(
+    specs: Sequence[ModuleSpec], testers: dict[str, list[str]], order: Order
+) -> _Shared:
+    given = {spec.slug for spec in specs if spec.tests_given}
+    found: _Shared = defaultdict(list)
+    for path, slugs in testers.items():
+        for a, b in combinations(slugs, 2):
+            if not {a, b} <= given and order.may_run_together(a, b):
+                found[a, b].append(path)
+    return found
 
 
 def _related(a: str, b: str) -> bool:

@@ -75,7 +75,8 @@ def _command(asked: Path) -> str:
 
 
 def _readable(folder: Path) -> list[Path]:
-    places = [folder, SCRIPT.parent, SCRIPT.parent.parent / "stubs.py", Path(sys.base_prefix)]
+    shared = [SCRIPT.parent.parent / name for name in ("stubs.py", "signatures.py")]
+    places = [folder, SCRIPT.parent, *shared, Path(sys.base_prefix)]
     places += [Path(place) for place in _site_packages()]
     interpreter = _interpreter()
     if not interpreter.is_relative_to(sys.base_prefix):

@@ -25,17 +25,18 @@ MOST = 200
 ROOTS = ("", "src/", "lib/")
 
 
-def _load_stubs() -> Any:
-    place = Path(__file__).resolve().parent.parent / "stubs.py"
-    spec = importlib.util.spec_from_file_location("tutti_stubs", place)
+def _load(name: str) -> Any:
+    """A file of reviews/ that uses the standard library alone; the package itself is not here."""
+    place = Path(__file__).resolve().parent.parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"tutti_{name}", place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["tutti_stubs"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-stubs = _load_stubs()
+stubs, signatures = _load("stubs"), _load("signatures")
 
 
 class Source:
@@ -245,81 +246,14 @@ def _builtin(name: str, rest: str) -> Any:
 
 
 def _signature_problems(declared: str, found: Any, is_class: bool) -> list[str]:
-    function = ast.parse(f"def f{declared}: ...").body[0]
-    assert isinstance(function, ast.FunctionDef)
-    wanted = _declared_parameters(function.args)
     if is_class and "__init__" not in found.members:
         return []
-    real_parameters = found.members["__init__"].parameters if is_class else found.parameters
+    parameters = found.members["__init__"].parameters if is_class else found.parameters
     real = {
-        parameter.name: (parameter.kind.value.replace(" ", "-"), parameter.default is not None)
-        for parameter in real_parameters
+        one.name: (one.kind.value.replace(" ", "-"), one.default is not None) for one in parameters
     }
-    for first in ("self", "cls"):
-        if first in real and next(iter(real)) == first and first not in wanted:
-            real.pop(first)
-        if first in wanted and next(iter(wanted)) == first and first not in real:
-            wanted.pop(first)
-    return [*_missing(wanted, real), *_extra(wanted, real)] or _misplaced(wanted, real)
-
-
-def _declared_parameters(arguments: ast.arguments) -> dict[str, tuple[str, bool]]:
-    plain = [*arguments.posonlyargs, *arguments.args]
-    defaults = len(plain) - len(arguments.defaults)
-    found = {}
-    for place, one in enumerate(plain):
-        only = place < len(arguments.posonlyargs)
-        found[one.arg] = (
-            "positional-only" if only else "positional-or-keyword",
-            place >= defaults,
-        )
-    if arguments.vararg:
-        found[arguments.vararg.arg] = ("variadic-positional", True)
-    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        found[one.arg] = ("keyword-only", default is not None)
-    if arguments.kwarg:
-        found[arguments.kwarg.arg] = ("variadic-keyword", True)
-    return found
-
-
-_Parameters = dict[str, "tuple[str, bool]"]
-
-
-def _missing(wanted: _Parameters, real: _Parameters) -> list[str]:
-    problems = []
-    real_kinds = {kind for kind, _ in real.values()}
-    for name, (kind, optional) in wanted.items():
-        if kind.startswith("variadic"):
-            if kind not in real_kinds:
-                problems.append(f"does not take {'*' if kind.endswith('al') else '**'}{name}")
-        elif name not in real:
-            problems.append(f"has no parameter {name!r}")
-        elif (
-            name not in ("self", "cls")
-            and real[name][0] != kind
-            and not (real[name][0] == "positional-or-keyword" and not kind.startswith("variadic"))
-        ):
-            problems.append(f"parameter {name!r} must be {kind}; it is {real[name][0]}")
-        elif optional and not real[name][1]:
-            problems.append(f"parameter {name!r} must have a default")
+    problems: list[str] = signatures.differences(signatures.declared(declared), real)
     return problems
-
-
-def _extra(wanted: _Parameters, real: _Parameters) -> list[str]:
-    return [
-        f"needs {name!r}, which the contract does not name; give it a default"
-        for name, (kind, optional) in real.items()
-        if name not in wanted and not optional and not kind.startswith("variadic")
-    ]
-
-
-def _misplaced(wanted: _Parameters, real: _Parameters) -> list[str]:
-    positional = ("positional-only", "positional-or-keyword")
-    ours = [name for name, (kind, _) in wanted.items() if kind in positional and name in real]
-    theirs = [name for name, (kind, _) in real.items() if kind in positional]
-    if ours != theirs[: len(ours)] and all(name in theirs for name in ours):
-        return [f"parameters must come in the order {', '.join(ours)}"]
-    return []
 
 
 # Imports.
