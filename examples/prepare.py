@@ -63,7 +63,8 @@ def _build(name: str, target: Path, *, cache: Path, digest: str) -> None:
     library = Library.load(name)
     upstream, repo, venv = partial / "upstream", partial / "repo", partial / "venv"
     sdist.unpack(sdist.fetch(library.source, cache), upstream)
-    environment.create(venv, requirements=library.folder / "requirements.txt", final=target / "venv")
+    pinned = library.folder / "requirements.txt"
+    environment.create(venv, requirements=pinned, final=target / "venv")
     tree.write_base(library, upstream=upstream, base=repo, python=venv / "bin" / "python")
     record.write_all(library, upstream=upstream, base=repo, recordings=partial / "recordings")
     tree.commit_base(library, repo)

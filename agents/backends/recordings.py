@@ -53,7 +53,10 @@ class Recording:
 def sequence(
     recordings: Path, module: str, kind: str, leave_out: Iterable[str] = ()
 ) -> list[Path]:
-    """The recordings that (module, kind) plays, in the order of its turns; may be empty."""
+    """The recordings that (module, kind) plays, in the order of its turns; never empty.
+
+    Raises RecordingError when there are none, and for a scene in `leave_out` that is not there.
+    """
     left_out = set(leave_out)
     names = scene_names(recordings)
     if unknown := left_out - set(names):
@@ -62,11 +65,17 @@ def sequence(
             f"hold; it holds {', '.join(names) or 'no scenes'}"
         )
     folders = [recordings / "scenes" / name for name in names if name not in left_out]
-    return [
+    found = [
         path
         for folder in [*folders, recordings / "base"]
         for path in _numbered(folder, module, kind)
     ]
+    if not found:
+        raise RecordingError(
+            f"no recording of a {kind} run of {module} in {recordings}; record one as "
+            f"base/{file_stem(module)}.{kind}.1.jsonl, or give the role another backend"
+        )
+    return found
 
 
 def recording_for(
@@ -74,11 +83,6 @@ def recording_for(
 ) -> Path:
     """The recording of turn `turn` (from 1); the last one repeats when there are no more."""
     found = sequence(recordings, module, kind, leave_out)
-    if not found:
-        raise RecordingError(
-            f"no recording of a {kind} run of {module} in {recordings}; record one as "
-            f"base/{file_stem(module)}.{kind}.1.jsonl, or give the role another backend"
-        )
     return found[min(turn, len(found)) - 1]
 
 

@@ -87,7 +87,7 @@ def write(path: str, data: bytes) -> int:
     folder = _folder(path, make=True)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(_name(path), flags, 0o666, dir_fd=folder), "wb") as file:
+        with os.fdopen(os.open(_name(path), flags, 0o666, dir_fd=folder), "wb") as file:
             file.write(data)
     except OSError as error:
         raise Unplayable(f"cannot write {path}: {error.strerror}") from error
