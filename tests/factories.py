@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.utils import timezone
 
 from agents.models import Request, Run, RunLog
@@ -95,11 +96,12 @@ def need(
     gate = gates or (Dependency.Gates.START if starts else Dependency.Gates.FINISH)
     counter = "needs_to_start" if gate == Dependency.Gates.START else "needs_to_finish"
     setattr(dependent, counter, getattr(dependent, counter) + 1)
-    dependent.save()
+    dependent.save(update_fields=[counter])
     return Dependency.objects.create(contract=contract, needs=needs, kind=kind, gates=gate)
 
 
 def run(module: Module, kind: str = "build", status: str = "running", **values: Any) -> Run:
+    """A run with its slot, when its status is one of an agent at work."""
     number = Run.objects.filter(module=module, kind=kind).count() + 1
     holds = values.pop("holds_slot", status in Run.HOLDING)
     defaults = {
@@ -109,6 +111,8 @@ def run(module: Module, kind: str = "build", status: str = "running", **values: 
         "sandbox": "bubblewrap",
         "started_at": timezone.now(),
     }
+    if holds:
+        Project.objects.filter(pk=module.project_id).update(active_runs=F("active_runs") + 1)
     return Run.objects.create(
         project=module.project,
         plan=module.plan,
@@ -159,7 +163,7 @@ def finding(module: Module, message: str = "Wrong.", **values: Any) -> Finding:
     if batch is None:
         batch = module.open_findings or Finding.objects.filter(project=module.project).count() + 1
         module.open_findings = batch
-        module.save()
+        module.save(update_fields=["open_findings"])
     return Finding.objects.create(
         project=module.project,
         module=module,

@@ -201,7 +201,6 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
     desk = make.module(cart.plan, "desk", "needs_person", resume_to="building")
     parked = make.run(desk, status="parked", ended_at=timezone.now())
     running = make.run(cart, "review")
-    Project.objects.update(active_runs=1)
     draft = plans.plan_draft(Project.objects.get(), make.user("bob"))
     for name in ("m1", "m2"):
         values = {"owns": [f"{name}.py"], "tests": [f"tests/test_{name}.py"], "checks": ["true"]}

@@ -107,7 +107,7 @@ def test_approving_twice_is_once(shop, hub):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"digest": ""}, {"digest": 7}, {"digest": "x", "force": True}, [], "x", None]
+    "body", [{}, {"digest": ""}, {"digest": 7}, {"digest": "x", "force": True}, [], '"x"', None]
 )
 def test_malformed_approval_is_422_in_the_one_shape(shop, hub, body):
     make.submitted_plan(shop, make.user("bob"))

@@ -56,7 +56,7 @@ def test_each_module_is_in_the_column_of_its_status(client, shop, plan):
 def test_head_says_how_many_work_and_what_binds(client, shop, plan):
     make.run(make.module(plan, "cart", "building"))
     make.run(make.module(plan, "desk", "building"), status="checking")
-    Project.objects.update(active_runs=1, binding={"sentence": "Memory binds."})
+    Project.objects.update(binding={"sentence": "Memory binds."})
     html = board(client, shop).content.decode()
     assert "1 of 5" in html
     assert "Memory binds." in html
