@@ -6,13 +6,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 
 from projects.models import Dependency, Role
 from projects.planfile import SEGMENT
 from projects.services.errors import Problem
 
 Rows = list[dict[str, str]]
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """What binds a form: the posted data, even when it is empty; None at a GET."""
+    return request.POST if request.method == "POST" else None
+
+
+def whole_number(text: str) -> int | None:
+    """A number of an address or a hidden field; None for anything that is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 class LinesField(forms.CharField):
@@ -51,7 +61,10 @@ class PlainForm(forms.Form):
         shown = False
         for problem in problems:
             name = problem.field.split(".")[0]
-            self.add_error(name if name in self.fields else None, problem.message)
+            if name in self.fields:
+                self.add_error(name, problem.message)
+            else:
+                self.add_error(None, f"{problem.field}: {problem.message}".removeprefix(": "))
             shown = True
         if message and not shown:
             self.add_error(None, message)

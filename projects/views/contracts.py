@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from projects import access, drafts
 from projects.access import HtmxRequest
-from projects.forms import NEED_KINDS, ContractForm, Rows, need_rows
+from projects.forms import NEED_KINDS, ContractForm, Rows, need_rows, posted
 from projects.models import Plan, Project, Role
 from projects.planpage import slugs_of
 from projects.services import plans as services
@@ -55,7 +55,7 @@ def _form(
 @require_http_methods(["GET", "POST"])
 def contract_new(request: HtmxRequest, slug: str) -> HttpResponse:
     project, plan = _draft(request, slug)
-    form = ContractForm(request.POST or None, initial={"priority": 0})
+    form = ContractForm(posted(request), initial={"priority": 0})
     if request.method == "GET":
         return _form(request, project, plan, form, [])
     needs = need_rows(request.POST)

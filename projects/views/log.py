@@ -13,7 +13,9 @@ from django.views.decorators.http import require_GET
 
 from projects import access, selectors
 from projects.access import HtmxRequest
+from projects.forms import whole_number
 from projects.models import Event, Project
+from projects.text import clean_text
 from projects.views.live import live_response
 
 PAGE = 100
@@ -35,13 +37,14 @@ def log(request: HtmxRequest, slug: str) -> HttpResponse:
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:
-    return {name: request.GET.get(name, "").strip()[:120] for name in ("kind", "topic", "actor")}
+    names = ("kind", "topic", "actor")
+    return {name: clean_text(request.GET.get(name, "")).strip()[:120] for name in names}
 
 
 def _page(request: HttpRequest, project: Project) -> dict[str, Any]:
     filters = _filters(request)
     found = selectors.events(project, **filters)
-    before = _number(request, "before")
+    before = whole_number(request.GET.get("before", ""))
     rows = list((found.filter(number__lt=before) if before else found)[: PAGE + 1])
     query = request.GET.copy()
     query.pop("before", None)
@@ -53,11 +56,6 @@ def _page(request: HttpRequest, project: Project) -> dict[str, Any]:
         "query": query.urlencode(),
         "kinds": selectors.event_kinds(project),
     }
-
-
-def _number(request: HttpRequest, name: str) -> int | None:
-    text = request.GET.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 @login_required

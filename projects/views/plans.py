@@ -14,7 +14,15 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from projects import access, plancontent, planfile
 from projects.access import HtmxRequest
 from projects.drafts import edits_since
-from projects.forms import PlanForm, PlanUploadForm, PoliciesForm, ReasonForm, check_rows
+from projects.forms import (
+    PlanForm,
+    PlanUploadForm,
+    PoliciesForm,
+    ReasonForm,
+    check_rows,
+    posted,
+    whole_number,
+)
 from projects.models import Plan, Project, Role
 from projects.planpage import plan_context, plan_shown
 from projects.services import plans as services
@@ -74,7 +82,7 @@ def plan_draft(request: HtmxRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def plan_upload(request: HtmxRequest, slug: str) -> HttpResponse:
     project = access.project_for(request.user, slug, role=Role.MEMBER)
-    form = PlanUploadForm(request.POST or None, request.FILES or None)
+    form = PlanUploadForm(posted(request), request.FILES)
     problems: list[planfile.Problem] = []
     if request.method == "POST" and form.is_valid():
         try:
@@ -108,10 +116,10 @@ def plan_edit(request: HtmxRequest, slug: str) -> HttpResponse:
     """The draft's part for the whole project: goal, checks, instructions, policies."""
     project, found = _open(request, slug)
     form = PlanForm(
-        request.POST or None,
+        posted(request),
         initial={"goal": found.goal, "instructions": found.instructions},
     )
-    policies = PoliciesForm(request.POST or None, initial=PoliciesForm.initial_of(found.policies))
+    policies = PoliciesForm(posted(request), initial=PoliciesForm.initial_of(found.policies))
     rows: list[dict[str, Any]] = found.checks
     status = 200
     if request.method == "POST":
@@ -206,14 +214,14 @@ def _stale(
     project.refresh_from_db()
     found = plan_shown(project)
     assert found is not None
-    seen = request.POST.get("seen", "")
+    seen = whole_number(request.POST.get("seen", ""))
     context = {
         **plan_context(found),
         "project": project,
         "topic": f"{project.topic}/plan",
         "version": project.event_count,
         "refused": error.message,
-        "edits": edits_since(found, int(seen)) if seen.isdigit() and len(seen) < 16 else [],
+        "edits": [] if seen is None else edits_since(found, seen),
     }
     part = "#live" if request.headers.get("HX-Request") else ""
     return render(request, f"projects/plan.html{part}", context, status=status)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from projects import access, live, planfile, selectors
 from projects.access import HtmxRequest
-from projects.forms import ProjectForm
+from projects.forms import ProjectForm, posted
 from projects.models import Role
 from projects.services import plans as plan_services
 from projects.services import projects as services
@@ -47,7 +47,7 @@ def project_card(request: HtmxRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def project_create(request: HtmxRequest) -> HttpResponse:
-    form = ProjectForm(request.POST or None, request.FILES or None)
+    form = ProjectForm(posted(request), request.FILES)
     problems: list[planfile.Problem] = []
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from projects import access
 from projects import instructions as texts
 from projects.access import HtmxRequest
-from projects.forms import CeilingForm, GeneralForm, PlainForm, PoliciesForm, TextForm
+from projects.forms import CeilingForm, GeneralForm, PlainForm, PoliciesForm, TextForm, posted
 from projects.models import Instruction, Project, Role
 from projects.services import projects as services
 from projects.services.errors import Refused
@@ -41,9 +41,7 @@ def _project(request: HtmxRequest, slug: str) -> Project:
 def general(request: HtmxRequest, slug: str) -> HttpResponse:
     project = _project(request, slug)
     names = ("name", "goal", "default_branch", "environment")
-    form = GeneralForm(
-        request.POST or None, initial={name: getattr(project, name) for name in names}
-    )
+    form = GeneralForm(posted(request), initial={name: getattr(project, name) for name in names})
     if _saved(request, form, lambda data: services.settings_set(
         project=project, by=request.user, **data)):  # fmt: skip
         return redirect("projects:settings", slug)
@@ -89,7 +87,7 @@ def ceiling_set(request: HtmxRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def policies(request: HtmxRequest, slug: str) -> HttpResponse:
     project = _project(request, slug)
-    form = PoliciesForm(request.POST or None, initial=PoliciesForm.initial_of(project.policies))
+    form = PoliciesForm(posted(request), initial=PoliciesForm.initial_of(project.policies))
     if _saved(request, form, lambda _: services.settings_set(
         project=project, by=request.user, policies=form.policies())):  # fmt: skip
         return redirect("projects:settings-policies", slug)
@@ -104,7 +102,7 @@ def instructions(request: HtmxRequest, slug: str) -> HttpResponse:
     """The project's text, and one of each agent role; `role` of the form says which is saved."""
     project = _project(request, slug)
     role = request.POST.get("role", "")
-    form = TextForm(request.POST or None)
+    form = TextForm(posted(request))
     if role not in ("", *AGENT_ROLES):
         return HttpResponse("There is no such role.", status=422, content_type="text/plain")
     if _saved(request, form, lambda data: services.instruction_set(
@@ -147,9 +145,7 @@ def site_instructions(request: HtmxRequest) -> HttpResponse:
     if not request.user.is_superuser:
         raise PermissionDenied("Only site admins change what every agent of this site reads.")
     text = texts.current(Instruction.Scope.SITE)
-    form = TextForm(
-        request.POST or None, initial={"text": texts.SITE_DEFAULT if text is None else text}
-    )
+    form = TextForm(posted(request), initial={"text": texts.SITE_DEFAULT if text is None else text})
     if _saved(request, form, lambda data: services.instruction_set(
         text=data["text"], by=request.user)):  # fmt: skip
         return redirect("projects:site-instructions")

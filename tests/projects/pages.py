@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from django.contrib.auth.models import User
@@ -42,18 +43,4 @@ def client_of(user: User) -> Client:
 def text_of(response) -> str:
     """The words of a page, without markup."""
     words = re.sub(r"<[^>]+>", " ", response.content.decode())
-    return re.sub(r"\s+", " ", words)
-
-
-def region(html: str, name: str) -> str:
-    """What lies in the live region of this id, as the page was loaded."""
-    start = re.search(rf'<[a-z]+ id="{name}"[^>]*data-src[^>]*>', html)
-    assert start, f"There is no region {name}."
-    rest = html[start.end() :]
-    depth, place = 1, 0
-    for tag in re.finditer(r"<(/?)div\b[^>]*>", rest):
-        depth += -1 if tag.group(1) else 1
-        place = tag.start()
-        if depth == 0:
-            break
-    return rest[:place]
+    return re.sub(r"\s+", " ", html.unescape(words))

@@ -1,0 +1,273 @@
+"""Projects, people, settings and the log, page by page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from projects import live
+from projects.models import Event, Instruction, Membership, Plan, Project, Role
+from projects.services import projects as services
+from projects.services.attention import attention_open
+from tests import factories
+from tests.projects.pages import LIVE, PLAN, client_of, text_of
+
+
+@pytest.fixture
+def shop(db):
+    for name in ("alice", "bob"):
+        User.objects.create(username=name)
+    return factories.project("shop", people={"alice": Role.OWNER, "bob": Role.MEMBER})
+
+
+@pytest.fixture
+def alice(shop):
+    return client_of(factories.user("alice"))
+
+
+@pytest.fixture
+def bob(shop):
+    return client_of(factories.user("bob"))
+
+
+@pytest.fixture
+def dora(db):
+    return client_of(User.objects.create(username="dora"))
+
+
+# --- Projects --------------------------------------------------------------------------------
+
+
+def test_list_shows_own_projects_only(shop, bob):
+    factories.project("secret", people={"alice": Role.OWNER})
+    page = text_of(bob.get("/"))
+    assert "Shop" in page and "Secret" not in page
+
+
+def test_person_without_projects_is_told_what_to_do(shop, dora):
+    assert "You are in no project yet" in text_of(dora.get("/"))
+
+
+def new(client, **values):
+    return client.post("/projects/new/", {"name": "Fresh", **values})
+
+
+def test_project_is_made_of_a_repository_and_a_plan(db, dora, tutti_home, tmp_path):
+    source = factories.source_repository(tmp_path / "source", {"m1.py": "", "m2.py": ""})
+    file = SimpleUploadedFile("tutti.yaml", PLAN.replace("Shop,", "Shop, ceiling: 3,").encode())
+    answer = new(dora, source=str(source), plan=file)
+    assert answer.status_code == 302 and answer["Location"] == "/projects/fresh/plan/"
+    made = Project.objects.get(slug="fresh")
+    assert (made.ceiling, made.goal, made.modules.count()) == (3, "Sell things.", 2)
+    assert Membership.objects.get(project=made).role == Role.OWNER
+    assert "Plan 1" in text_of(dora.get(answer["Location"]))
+
+
+def test_project_without_a_plan_file_begins_with_a_draft(db, dora, tutti_home, tmp_path):
+    source = factories.source_repository(tmp_path / "source", {"a.py": ""})
+    assert new(dora, source=str(source)).status_code == 302
+    assert Plan.objects.get().status == "draft"
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "ext::sh -c id", "--upload-pack=x", "-"])
+def test_bad_source_is_refused_in_the_form(db, dora, tutti_home, source):
+    answer = new(dora, source=source)
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.content.decode() and "Fresh" in answer.content.decode()
+    assert not Project.objects.exists()
+
+
+def test_bad_plan_file_makes_no_project(db, dora, tutti_home, tmp_path):
+    source = factories.source_repository(tmp_path / "source", {"a.py": ""})
+    file = SimpleUploadedFile("tutti.yaml", b"version: 1\nmodulse: []\n")
+    answer = new(dora, source=str(source), plan=file)
+    assert answer.status_code == 422 and "line 2" in text_of(answer)
+    assert not Project.objects.exists()
+
+
+def test_pause_and_resume_go_back_to_where_the_button_was(shop, alice):
+    answer = alice.post("/projects/shop/pause/", {"next": "/projects/shop/settings/"})
+    assert answer["Location"] == "/projects/shop/settings/"
+    assert "Paused since" in text_of(alice.get(answer["Location"]))
+    answer = alice.post("/projects/shop/resume/", {"next": "https://evil.example/"})
+    assert answer["Location"] == "/projects/shop/"
+
+
+# --- People ----------------------------------------------------------------------------------
+
+
+def test_login_link_signs_in_by_post_only(shop, client):
+    user = factories.user("bob")
+    token = services.login_link_create(user=user, next_url="/projects/shop/log/")
+    url = f"/login/once/{token}/"
+    assert "Sign in as bob" in text_of(client.get(url))
+    assert "_auth_user_id" not in client.session
+    answer = client.post(url)
+    assert answer["Location"] == "/projects/shop/log/"
+    assert client.session["_auth_user_id"] == str(user.pk)
+    assert client.post(url).status_code == 410
+
+
+def test_login_link_leads_to_this_site_only(shop, client):
+    token = services.login_link_create(user=factories.user("bob"), next_url="//evil.example/")
+    assert client.post(f"/login/once/{token}/")["Location"] == "/"
+
+
+def test_login_link_of_a_deactivated_person_does_not_work(shop, client):
+    token = services.login_link_create(user=factories.user("bob"))
+    User.objects.filter(username="bob").update(is_active=False)
+    assert client.get(f"/login/once/{token}/").status_code == 410
+    assert client.post(f"/login/once/{token}/").status_code == 410
+
+
+def test_invitation_is_shown_once_and_joins_once(shop, alice, dora):
+    page = alice.post("/projects/shop/settings/invitations/", {"role": "viewer"})
+    assert "no-store" in page["Cache-Control"]
+    url = page.content.decode().split("http://testserver")[1].split('"')[0]
+    assert "invites you as viewer" in text_of(dora.get(url))
+    assert Membership.objects.count() == 2
+    assert dora.post(url)["Location"] == "/projects/shop/"
+    assert Membership.objects.get(user__username="dora").role == Role.VIEWER
+    assert dora.post(url).status_code == 409
+    assert url not in text_of(alice.get("/projects/shop/settings/members/"))
+
+
+def test_unknown_invitation_tells_nothing(shop, dora):
+    answer = dora.get("/invitations/nonsense/")
+    assert answer.status_code == 404 and "Shop" not in text_of(answer)
+
+
+def test_invitation_of_a_stranger_offers_to_sign_in(shop, client):
+    token = services.invitation_create(project=shop, role="member", by=factories.user("alice"))
+    page = client.get(f"/invitations/{token}/")
+    assert "Sign in to join" in text_of(page)
+    assert client.post(f"/invitations/{token}/").status_code == 200
+    assert Membership.objects.count() == 2
+
+
+def test_owner_sets_roles(shop, alice):
+    pk = factories.user("bob").pk
+    alice.post(f"/projects/shop/settings/members/{pk}/", {"role": "maintainer"})
+    assert Membership.objects.get(user=pk).role == Role.MAINTAINER
+    alice.post(f"/projects/shop/settings/members/{pk}/", {"role": "none"})
+    assert not Membership.objects.filter(user=pk).exists()
+
+
+def test_last_owner_stays(shop, alice):
+    pk = factories.user("alice").pk
+    answer = alice.post(f"/projects/shop/settings/members/{pk}/", {"role": "none"}, follow=True)
+    assert "at least one owner" in text_of(answer)
+    assert Membership.objects.get(user=pk).role == Role.OWNER
+
+
+@pytest.mark.parametrize("role", ["", "king", "OWNER"])
+def test_unknown_role_is_refused(shop, alice, role):
+    pk = factories.user("bob").pk
+    url = f"/projects/shop/settings/members/{pk}/"
+    assert alice.post(url, {"role": role}).status_code == 422
+    assert alice.post("/projects/shop/settings/invitations/", {"role": role}).status_code == 422
+
+
+# --- Settings --------------------------------------------------------------------------------
+
+
+def test_general_settings_are_saved_with_before_and_after(shop, alice):
+    values = {"name": "New", "goal": "More", "default_branch": "trunk", "environment": ""}
+    assert alice.post("/projects/shop/settings/", values).status_code == 302
+    data = Event.objects.get(kind="project.settings").data
+    assert data["before"]["name"] == "Shop" and data["after"]["name"] == "New"
+
+
+def test_environment_that_is_none_stays_in_the_form(shop, alice):
+    values = {"name": "New", "default_branch": "main", "environment": "/nowhere"}
+    answer = alice.post("/projects/shop/settings/", values)
+    assert answer.status_code == 422 and "no virtual environment" in text_of(answer)
+    assert Project.objects.get().name == "Shop"
+
+
+@pytest.mark.parametrize("ceiling", ["0", "-1", "21", "x", ""])
+def test_impossible_ceiling_is_refused(shop, alice, ceiling):
+    answer = alice.post("/projects/shop/settings/ceiling/", {"ceiling": ceiling})
+    assert answer.status_code == 422
+    assert Project.objects.get().ceiling == 5
+
+
+def test_ceiling_is_set(shop, alice):
+    assert alice.post("/projects/shop/settings/ceiling/", {"ceiling": "7"}).status_code == 302
+    assert Project.objects.get().ceiling == 7
+
+
+def test_instructions_of_project_and_role(shop, alice):
+    url = "/projects/shop/settings/instructions/"
+    assert "Parallelize when possible." in text_of(alice.get(url))
+    alice.post(url, {"text": "Be kind.", "role": ""})
+    alice.post(url, {"text": "Write few tests.", "role": "planner"})
+    assert "Be kind." in text_of(alice.get(url)) and "Write few tests." in text_of(alice.get(url))
+    assert Instruction.objects.filter(project=shop).count() == 2
+    assert alice.post(url, {"text": "x", "role": "king"}).status_code == 422
+
+
+def test_site_instructions_are_the_admins(shop, alice):
+    assert alice.get("/site/instructions/").status_code == 403
+    root = client_of(User.objects.create_superuser("root", password="x"))
+    assert root.post("/site/instructions/", {"text": "All: be kind."}).status_code == 302
+    assert "All: be kind." in text_of(alice.get("/projects/shop/settings/instructions/"))
+
+
+# --- Inbox and log ---------------------------------------------------------------------------
+
+
+def test_inbox_holds_what_the_role_may_answer(shop, alice, bob):
+    for role in ("member", "maintainer"):
+        attention_open(shop, topic=f"{shop.topic}/x/{role}", kind="q", title=f"For {role}s",
+                       url="/projects/shop/", role=role)  # fmt: skip
+    attention_open(shop, topic=f"{shop.topic}/x/9", kind="q", title="For alice alone",
+                   url="/projects/shop/", user=factories.user("alice"))  # fmt: skip
+    page = text_of(bob.get("/projects/shop/inbox/"))
+    assert "For members" in page and "For maintainers" not in page and "alone" not in page
+    page = text_of(alice.get("/projects/shop/inbox/"))
+    assert "For maintainers" in page and "alone" in page and "Needs you (3)" in page
+
+
+@pytest.fixture
+def events(shop):
+    with live.change(shop) as change:
+        for number in range(1, 251):
+            topic = f"{shop.topic}/module/{number % 3}"
+            change.event(f"test.kind{number % 2}", topic, live.SYSTEM, number=number, said="=1+1")
+
+
+def test_log_is_paged_by_number(shop, events, bob):
+    page = bob.get("/projects/shop/log/").content.decode()
+    assert 'id="event-250"' in page and 'id="event-150"' not in page
+    assert "before=151" in page
+    older = bob.get("/projects/shop/log/?before=151").content.decode()
+    assert 'id="event-150"' in older and "data-src" not in older.split('id="events"')[1][:200]
+
+
+def test_log_is_filtered_by_its_address(shop, events, bob):
+    url = f"/projects/shop/log/?kind=test.kind1&topic={shop.topic}/module/2"
+    page = bob.get(url).content.decode()
+    assert 'id="event-245"' in page and 'id="event-244"' not in page
+    fragment = bob.get(url, **LIVE).content.decode()
+    assert 'id="event-245"' in fragment and 'id="event-244"' not in fragment
+
+
+NONSENSE = ["before=x", "before=-1", "before=²", "before=" + "9" * 40, "kind=%00", "topic=' OR 1=1"]
+
+
+@pytest.mark.parametrize("query", [*NONSENSE, "actor=" + "x" * 5000])
+def test_nonsense_in_the_address_is_harmless(shop, events, bob, query):
+    assert bob.get(f"/projects/shop/log/?{query}").status_code == 200
+
+
+def test_log_is_taken_along(shop, events, bob):
+    lines = bob.get("/projects/shop/log/events.jsonl?kind=test.kind1").content.decode()
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert len(rows) == 125 and rows[0]["number"] == 249 and rows[0]["hash"]
+    table = bob.get("/projects/shop/log/events.csv").content.decode().splitlines()
+    assert len(table) == 251 and table[0].startswith("number,at,actor,kind,topic,data")
+    assert bob.get("/projects/shop/log/events.exe").status_code == 404
