@@ -21,18 +21,19 @@ S = Module.Status
 #: Cards of one column; the rest is counted.
 WINDOW = 200
 
-COLUMNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("waiting", "Waiting", (S.WAITING,)),
-    ("planning", "Planning", (S.PLANNING,)),
-    ("building", "Building", (S.BUILDING,)),
-    ("built", "Built", (S.BUILT,)),
-    ("reviewing", "In review", (S.REVIEWING, S.FIXING)),
-    ("merging", "Merging", (S.MERGING,)),
-    ("needs_person", "Needs a person", (S.NEEDS_PERSON,)),
-    ("merged", "Merged", (S.MERGED,)),
-    ("cancelled", "Cancelled", (S.CANCELLED,)),
+#: Key, title, statuses, and the state that colours the cards.
+COLUMNS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("waiting", "Waiting", (S.WAITING,), "queued"),
+    ("planning", "Planning", (S.PLANNING,), "running"),
+    ("building", "Building", (S.BUILDING,), "running"),
+    ("built", "Built", (S.BUILT,), "blocked"),
+    ("reviewing", "In review", (S.REVIEWING, S.FIXING), "review"),
+    ("merging", "Merging", (S.MERGING,), "running"),
+    ("needs_person", "Needs a person", (S.NEEDS_PERSON,), "needs"),
+    ("merged", "Merged", (S.MERGED,), "passed"),
+    ("cancelled", "Cancelled", (S.CANCELLED,), "queued"),
 )
-COLUMN_OF = {status: key for key, _, statuses in COLUMNS for status in statuses}
+COLUMN_OF = {status: key for key, _, statuses, _ in COLUMNS for status in statuses}
 ENDED = (S.MERGED, S.CANCELLED)
 
 
@@ -52,6 +53,7 @@ class Column:
 
     key: str
     title: str
+    state: str
     total: int
     cards: list[Card] = field(default_factory=list)
 
@@ -92,8 +94,8 @@ def board(project: Project) -> Board:
         cards[COLUMN_OF[card.module.status]].append(card)
     totals = status_counts(project)
     columns = [
-        Column(key, title, sum(totals.get(status, 0) for status in statuses), cards[key])
-        for key, title, statuses in COLUMNS
+        Column(key, title, state, sum(totals.get(status, 0) for status in statuses), cards[key])
+        for key, title, statuses, state in COLUMNS
     ]
     merged = totals.get(S.MERGED, 0)
     total = sum(n for status, n in totals.items() if status not in (S.DRAFT, S.CANCELLED))

@@ -35,6 +35,7 @@ def run(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
         lambda: {"run": shown, "log": log, "page": pages.run_page(shown)},
         project,
         shown.topic,
+        partial="sent" if request.GET.get("part") == "sent" else "live",
     )
 
 
