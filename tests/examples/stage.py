@@ -92,7 +92,7 @@ class Stage:
     def failing_files(self, command: str) -> set[str]:
         """Run pytest once over many files; say which of them have a failure or an error."""
         report = self.clone.parent / "report.xml"
-        self.run(f"{command} --continue-on-collection-errors --junitxml={report}")
+        self.run(f"{command} --continue-on-collection-errors --tb=no --junitxml={report}")
         failing = set()
         for case in ElementTree.parse(report).iter("testcase"):
             if case.find("failure") is not None or case.find("error") is not None:
