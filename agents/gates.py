@@ -15,7 +15,7 @@ from projects.hub import Change
 from projects.models import Contract, Module
 from reviews import ownership
 from reviews.checks import CheckOutcome, red_verdict
-from reviews.interface import check_imports, check_interface
+from reviews.interface import check_code
 from reviews.services import Checked, Remark, checks_record
 
 RETAKES = 3
@@ -257,17 +257,14 @@ def _code(work: Work, contract: Contract, tree: Path) -> list[Remark]:
     """Interface, stubs left and imports, by analysis in the sandbox."""
     if not contract.provides:
         return []
-    runner = sandbox.Runner()
     with check_slot(work.stop):
         work.obey()
-        found = check_interface(
-            contract.provides, tree, runner, environment=work.environment, stop=work.stop
-        )
-        found += check_imports(
+        found = check_code(
+            contract.provides,
             contract.owns,
             _promises(work),
             tree,
-            runner,
+            sandbox.Runner(),
             environment=work.environment,
             stop=work.stop,
         )

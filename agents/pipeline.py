@@ -87,10 +87,11 @@ def prepare(work: Work) -> list[Run]:
     """Commit the interfaces that do not exist yet, so that modules can import each other."""
     plan, hub = work.plan, work.hub
     head = str(hub.head(integration_ref()))
-    files = {path: (hub.read(head, path) or b"").decode("utf-8", "replace")
-             for path in hub.files(head) if path.endswith((".py", ".pyi"))}  # fmt: skip
-    provides = [clause for contract in contracts_of(plan) for clause in contract.provides]
-    missing = skeleton(provides, files)
+    files = hub.files(head)
+    contracts = contracts_of(plan)
+    provides = [clause for contract in contracts for clause in contract.provides]
+    owns = [glob for contract in contracts for glob in contract.owns]
+    missing = skeleton(provides, files, owns)
     if missing:
         commit = hub.commit_files(
             head,

@@ -54,20 +54,28 @@ def follow(
 
 
 def line(event: Event, seconds: float) -> str:
+    first = detail(event).splitlines()[:1]
+    what = event.data.get("slug") or ""
+    return f"{seconds:6.1f} s  {event.kind:<20} {what:<18} {first[0] if first else ''}".rstrip()
+
+
+def detail(event: Event) -> str:
+    """What a terminal shows of an event beside its kind and module."""
     data = event.data
-    what = data.get("slug") or ""
-    detail = {
-        "module.building": data.get("reason", ""),
-        "module.needs_person": data.get("reason", ""),
-        "gate.refused": "; ".join(data.get("findings", [])),
-        "review.recorded": data.get("verdict", ""),
-        "module.split": ", ".join(data.get("children", [])),
-        "contract.amended": ", ".join(data.get("paths", [])),
-        "plan.blocked": data.get("reason", ""),
-        "plan.approved": f"by {event.actor.split(':', 1)[-1]} {data.get('how', '')}",
-        "project.binding": (data.get("after") or {}).get("sentence", ""),
-    }.get(event.kind, "")
-    return f"{seconds:6.1f} s  {event.kind:<20} {what:<18} {detail.splitlines()[0] if detail else ''}"
+    match event.kind:
+        case "gate.refused":
+            return "; ".join(data["findings"])
+        case "review.recorded":
+            return str(data["verdict"])
+        case "module.split":
+            return ", ".join(data["children"])
+        case "contract.amended":
+            return ", ".join(data["paths"])
+        case "plan.approved":
+            return f"by {event.actor.split(':', 1)[-1]} {data.get('how', '')}"
+        case "project.binding":
+            return str((data.get("after") or {}).get("sentence", ""))
+    return str(data.get("reason", ""))
 
 
 def all_merged(plan: Plan) -> bool:

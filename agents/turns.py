@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from agents import assignments, conversations, sandbox, workspaces
+from agents import assignments, conversations, sandbox
 from agents.backends import KINDS
 from agents.backends.base import BackendError, Outcome, Turn
 from agents.models import ConversationEntry, Run
@@ -21,6 +21,7 @@ from agents.services import runs
 from agents.services.answers import ANSWERS, answer
 from agents.services.outcomes import review_judged
 from agents.work import Work
+from agents.workspaces import Workspace
 from projects import live
 from projects.models import Module, Project
 from projects.text import clean_text
@@ -68,21 +69,18 @@ def answered(work: Work) -> list[Run]:
     return answer(work, start_next)
 
 
-def open_workspace(work: Work, commit: str) -> workspaces.Workspace:
+def open_workspace(work: Work, commit: str) -> Workspace:
     """The module's clone at a commit, with the two refs that an agent may put things back from."""
-    path = (
-        Path(settings.TUTTI_HOME)
-        / "workspaces"
-        / str(work.run.project_id)
-        / work.module.slug.replace("/", "+")
-    )
-    refs = {"refs/tutti/base": str(work.hub.head(work.above))}
-    refs["refs/tutti/tests"] = work.module.tests_commit or commit
-    return workspaces.Workspace(path).prepare(work.hub, commit, refs=refs)
+    refs = {
+        "base": str(work.hub.head(work.above)),
+        "tests": work.module.tests_commit or commit,
+    }
+    workspace = Workspace.of(work.run.project_id, work.module.slug)
+    return workspace.prepare(work.hub, commit, refs=refs)
 
 
 def prompt(
-    work: Work, workspace: workspaces.Workspace, assignment: assignments.Assignment
+    work: Work, workspace: Workspace, assignment: assignments.Assignment
 ) -> Outcome:
     """Send an assignment to the role's backend and keep what was sent, said and used."""
     work.obey()
@@ -137,13 +135,14 @@ def turn_number(run: Run) -> int:
     return (earlier.aggregate(n=Sum("turns"))["n"] or 0) + run.turns + 1
 
 
-def checkpoint(work: Work, workspace: workspaces.Workspace, began: str) -> str:
+def checkpoint(work: Work, workspace: Workspace, began: str) -> str:
     """Commit the work inside the sandbox and take it into the hub."""
     run = work.run
     bundle = workspace.checkpoint(
         f"{work.module.slug}: {run.kind}",
-        author=(f"{run.role} {run.model}".strip(), "agent@localhost"),
+        (f"{run.role} {run.model}".strip(), "agent@localhost"),
         trailers={"Tutti-Module": work.module.slug, "Tutti-Run": run.topic},
+        max_bytes=MAX_BUNDLE,
     )
     head = began
     if bundle is not None:

@@ -23,9 +23,7 @@ TABLE: dict[str, frozenset[str]] = {
     S.FIXING: frozenset({S.REVIEWING, S.BUILDING, S.BUILT, S.NEEDS_PERSON}),
     S.MERGING: frozenset({S.MERGED, S.BUILDING, S.NEEDS_PERSON}),
     S.MERGED: frozenset({S.WAITING}),
-    S.NEEDS_PERSON: frozenset(
-        {S.PLANNING, S.BUILDING, S.BUILT, S.REVIEWING, S.FIXING, S.MERGING}
-    ),
+    S.NEEDS_PERSON: frozenset({S.PLANNING, S.BUILDING, S.BUILT, S.REVIEWING, S.FIXING, S.MERGING}),
     S.CANCELLED: frozenset({S.WAITING}),
 }
 CANCELLABLE = frozenset(S) - {S.MERGED, S.CANCELLED}
@@ -42,9 +40,7 @@ def may_follow(status: str, to: str) -> bool:
     return to in TABLE[status] or (to == S.CANCELLED and status in CANCELLABLE)
 
 
-def transition(
-    module: Module, to: str, *, by: live.Actor, reason: str = "", **fields: Any
-) -> bool:
+def transition(module: Module, to: str, *, by: live.Actor, reason: str = "", **fields: Any) -> bool:
     """Move a module to a status, with its event, its dependents' counters and the doorbell.
 
     False when somebody else moved it first, which is no error. Further `fields` of the module

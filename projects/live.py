@@ -55,7 +55,7 @@ class Change:
     project: Project
     topics: set[str] = field(default_factory=set)
 
-    def event(self, kind: str, topic: str, by: Actor, **data: Any) -> Event:
+    def event(self, kind: str, topic: str, by: Actor, /, **data: Any) -> Event:
         """Append a numbered event to the project's chain."""
         event = Event(
             project=self.project,

@@ -6,7 +6,6 @@ from collections import defaultdict
 from typing import Any
 
 from projects import graph, hub, planfile
-from projects.globs import Files
 from projects.models import Contract, Dependency, Module, Plan
 from projects.specs import ModuleSpec, Need, Problem
 
@@ -123,7 +122,9 @@ def plan_problems(plan: Plan) -> list[Problem]:
     specs = plan_specs(plan)
     if not specs:
         return [Problem(None, "modules", "The plan has no modules yet; add one.")]
-    return list(graph.validate(specs, Files(tracked_files(plan)).paths, plan.checks))
+    return graph.validate(
+        specs, tracked_files(plan), [check["run"] for check in plan.checks]
+    )
 
 
 def plan_before(plan: Plan) -> Plan | None:

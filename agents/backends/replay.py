@@ -28,13 +28,13 @@ class ReplayBackend:
         folder = Path(turn.replay["recordings"])
         leave_out = turn.replay.get("leave_out") or []
         try:
-            played = recordings.sequence(folder, turn.module, turn.kind, leave_out)
+            path = recordings.recording_for(
+                folder, turn.module, turn.kind, turn.number, leave_out
+            )
         except recordings.RecordingError as error:
             raise BackendError(
                 str(error), kind="no_recording", owner="tutti", permanent=True
             ) from error
-        # The last recording of a kind repeats, for a real agent would try again too.
-        path = played[min(turn.number, len(played)) - 1]
         scale = turn.settings.get("scale", turn.replay.get("scale", 1.0))
         argv = [sys.executable, "-I", "-S", str(PLAYER), "--scale", str(scale)]
         return run_agent(
