@@ -82,7 +82,7 @@ def plan_draft(request: HtmxRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def plan_upload(request: HtmxRequest, slug: str) -> HttpResponse:
     project = access.project_for(request.user, slug, role=Role.MEMBER)
-    form = PlanUploadForm(posted(request), request.FILES)
+    form = PlanUploadForm(posted(request), request.FILES or None)
     problems: list[planfile.Problem] = []
     if request.method == "POST" and form.is_valid():
         try:

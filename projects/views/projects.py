@@ -47,7 +47,7 @@ def project_card(request: HtmxRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def project_create(request: HtmxRequest) -> HttpResponse:
-    form = ProjectForm(posted(request), request.FILES)
+    form = ProjectForm(posted(request), request.FILES or None)
     problems: list[planfile.Problem] = []
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data

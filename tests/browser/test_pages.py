@@ -8,12 +8,12 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
-from projects import planfile
+from projects import live, planfile
 from projects.models import Plan, Project, Role
 from projects.services import plans
 from projects.services import projects as services
 from tests import factories
-from tests.projects.pages import PLAN
+from tests.projects.pages import PLAN, draft
 from tests.wait import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -98,7 +98,7 @@ def test_plan_is_edited_submitted_and_approved(server, page, shop, alice, shot):
 def test_approval_of_a_changed_plan_is_refused_with_what_changed(
     server, page, shop, alice, complaints
 ):
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     plans.plan_submit(plan, alice)
     enter(page, server, alice, "/projects/shop/plan/")
     expect(page.locator("#approve")).to_be_visible()
@@ -122,7 +122,7 @@ def test_open_page_follows_what_others_do(server, page, shop, alice):
     page.locator("#module-m2 summary").first.click()
     expect(page.locator("#module-m2 dl")).to_be_visible()
     plans.contract_save(
-        plans.open_plan(shop), "m1", alice, {"title": "Quick", "owns": ["m1.py"], "checks": ["x"]}
+        draft(shop), "m1", alice, {"title": "Quick", "owns": ["m1.py"], "checks": ["x"]}
     )
     expect(page.locator("#module-m1")).to_contain_text("Quick", timeout=3_000)
     # What a person opened stays open while the rest changes.
@@ -130,17 +130,15 @@ def test_open_page_follows_what_others_do(server, page, shop, alice):
 
 
 def test_typed_text_and_focus_survive_changes(server, page, shop, alice):
-    plans.plan_submit(plans.open_plan(shop), alice)
+    plan = draft(shop)
+    plans.plan_submit(plan, alice)
     enter(page, server, alice, "/projects/shop/plan/")
     page.get_by_text("Reject…").click()
     page.get_by_label("What has to change?").fill("It is too")
     services.settings_set(project=shop, by=alice, goal="1")
     for number in range(3):
-        with_topic = plans.topic_of(plans.open_plan(shop))
-        from projects import live
-
         with live.change(shop) as change:
-            change.event("test.happened", with_topic, live.SYSTEM, number=number)
+            change.event("test.happened", plans.topic_of(plan), live.SYSTEM, number=number)
     shop.refresh_from_db()
     page.wait_for_function(
         f"() => Number(document.querySelector('#plan').dataset.v) >= {shop.event_count}"

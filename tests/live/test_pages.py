@@ -20,7 +20,7 @@ from projects.services import plans
 from projects.services import projects as services
 from projects.services.attention import attention_close, attention_open
 from tests import factories
-from tests.projects.pages import LIVE, PLAN
+from tests.projects.pages import LIVE, PLAN, draft
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,12 +128,12 @@ def shop(transactional_db, tutti_home, tmp_path) -> Project:
 
 
 def edit_a_module(project: Project, by: User) -> None:
-    plan = plans.open_plan(project)
+    plan = draft(project)
     plans.contract_save(plan, "m1", by, {"title": "Renamed", "owns": ["m1.py"], "checks": ["x"]})
 
 
 def remove_a_module(project: Project, by: User) -> None:
-    plans.contract_remove(plans.open_plan(project), "m2", by)
+    plans.contract_remove(draft(project), "m2", by)
 
 
 def import_nonsense(project: Project, by: User) -> None:
@@ -149,7 +149,7 @@ def ask_and_answer(project: Project, by: User) -> None:
 
 
 def submit_and_approve(project: Project, by: User) -> None:
-    plan = plans.open_plan(project)
+    plan = draft(project)
     plans.plan_submit(plan, by)
     plans.plan_approve(plan, by, plan.digest)
 

@@ -51,7 +51,7 @@ class Socket:
         async with asyncio.timeout(5):
             while not (frame := await self.heard()).get("beat"):
                 pass
-        return frame["v"]
+        return dict(frame["v"])
 
     async def heard(self, seconds: float = 5):
         return json.loads(await self.wire.receive_from(seconds))
@@ -65,7 +65,7 @@ class Socket:
         async with asyncio.timeout(seconds):
             while (message := await self.wire.receive_output(seconds))["type"] != "websocket.close":
                 pass
-        return message["code"]
+        return int(message["code"])
 
 
 @sync_to_async

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.test import Client
+
+from projects.models import Plan, Project
+from projects.services import plans
 
 #: Two modules that may run at once, for a repository with m1.py and m2.py.
 PLAN = """\
@@ -31,7 +35,7 @@ modules:
   estimate_seconds: 20
 """
 
-LIVE = {"HTTP_HX_REQUEST": "true", "HTTP_TUTTI_LIVE": "1"}
+LIVE: dict[str, Any] = {"HTTP_HX_REQUEST": "true", "HTTP_TUTTI_LIVE": "1"}
 
 
 def client_of(user: User) -> Client:
@@ -44,3 +48,10 @@ def text_of(response) -> str:
     """The words of a page, without markup."""
     words = re.sub(r"<[^>]+>", " ", response.content.decode())
     return re.sub(r"\s+", " ", html.unescape(words))
+
+
+def draft(project: Project) -> Plan:
+    """The plan that people work on."""
+    found = plans.open_plan(project)
+    assert found is not None
+    return found

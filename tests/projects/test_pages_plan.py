@@ -10,9 +10,8 @@ from projects import plancontent, planfile
 from projects.forms import join_lines, split_lines
 from projects.models import Contract, Event, Module, Plan, Role
 from projects.services import plans
-from projects.services import projects as services
 from tests import factories
-from tests.projects.pages import LIVE, PLAN, client_of, text_of
+from tests.projects.pages import LIVE, PLAN, client_of, draft, text_of
 
 URL = "/projects/shop/plan/"
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -59,10 +58,10 @@ def seen(client, slug="m1"):
 
 def test_download_and_upload_round_trip(shop, bob):
     text = bob.get(f"{URL}tutti.yaml").content.decode()
-    before = plancontent.plan_file(plans.open_plan(shop))
+    before = plancontent.plan_file(draft(shop))
     assert planfile.load(text) == before
     assert upload(bob, text).status_code == 302
-    assert plancontent.plan_file(plans.open_plan(shop)) == before
+    assert plancontent.plan_file(draft(shop)) == before
 
 
 def test_unknown_key_is_answered_with_its_line(shop, bob):
@@ -97,7 +96,7 @@ def test_module_is_edited(shop, bob):
         need_module=["m2", ""], need_kind=["implementation", "contract"],
     )  # fmt: skip
     assert bob.post(f"{URL}modules/m1/edit/", values).status_code == 302
-    module = plancontent.plan_dict(plans.open_plan(shop))["modules"][0]
+    module = plancontent.plan_dict(draft(shop))["modules"][0]
     assert module["provides"] == ["m1.main()", "text: a\nsecond line"]
     assert module["brief"] == "Do\nit"
     assert module["needs"] == [{"module": "m2", "kind": "implementation"}]
@@ -105,7 +104,7 @@ def test_module_is_edited(shop, bob):
 
 def test_edit_of_a_module_that_somebody_saved_keeps_both(shop, bob):
     old = seen(bob)
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     plans.contract_save(plan, "m1", factories.user("alice"), {"title": "Hers", "owns": ["m1.py"]})
     answer = bob.post(f"{URL}modules/m1/edit/", form_of(seen=old, title="His"))
     assert answer.status_code == 409
@@ -119,7 +118,7 @@ def test_edit_of_a_module_that_somebody_saved_keeps_both(shop, bob):
 
 def test_edit_of_another_module_does_not_get_in_the_way(shop, bob):
     old = seen(bob)
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     plans.contract_save(plan, "m2", factories.user("alice"), {"title": "Two", "owns": ["m2.py"]})
     assert bob.post(f"{URL}modules/m1/edit/", form_of(seen=old)).status_code == 302
 
@@ -192,7 +191,7 @@ def whole(plan, **values):
 
 
 def test_plan_as_a_whole_is_edited(shop, bob):
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     assert bob.post(f"{URL}edit/", whole(plan)).status_code == 302
     plan.refresh_from_db()
     assert plan.goal == "New goal" and plan.checks == [{"run": "true", "at": "merge"}]
@@ -203,7 +202,7 @@ def test_plan_as_a_whole_is_edited(shop, bob):
 
 
 def test_stale_edit_of_the_plan_keeps_the_form(shop, bob):
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     answer = bob.post(f"{URL}edit/", whole(plan, version=plan.version - 1))
     assert answer.status_code == 409 and "New goal" in answer.content.decode()
     assert Plan.objects.get().goal == plan.goal
@@ -219,7 +218,7 @@ def test_page_says_why_not_more_parallel(shop, bob):
 
 
 def test_problems_are_shown_by_module(shop, bob):
-    plans.contract_save(plans.open_plan(shop), "m1", factories.user("bob"), {"owns": ["x/*"]})
+    plans.contract_save(draft(shop), "m1", factories.user("bob"), {"owns": ["x/*"]})
     page = text_of(bob.get(URL))
     assert "What keeps it from being submitted" in page
     assert "'x/*' matches no tracked file" in page and "has no checks" in page
@@ -227,7 +226,7 @@ def test_problems_are_shown_by_module(shop, bob):
 
 def test_circle_of_needs_does_not_break_the_page(shop, bob):
     values = {"owns": ["m1.py"], "needs": [{"module": "m2", "kind": "implementation"}]}
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     plans.contract_save(plan, "m1", factories.user("bob"), values)
     values = {"owns": ["m2.py"], "needs": [{"module": "m1", "kind": "implementation"}]}
     plans.contract_save(plan, "m2", factories.user("bob"), values)
@@ -244,7 +243,7 @@ def test_project_without_a_plan_offers_one(shop, bob):
 
 def test_text_of_people_is_escaped(shop, bob):
     values = {"title": "<script>alert(1)</script>", "owns": ["<b>"], "brief": "<img src=x>"}
-    plans.contract_save(plans.open_plan(shop), "m1", factories.user("bob"), values)
+    plans.contract_save(draft(shop), "m1", factories.user("bob"), values)
     html = bob.get(URL).content.decode()
     assert "<script>alert" not in html and "<img src=x>" not in html
 
@@ -253,13 +252,13 @@ def test_text_of_people_is_escaped(shop, bob):
 
 
 def submit(shop):
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     plans.plan_submit(plan, factories.user("bob"))
     return plan
 
 
 def test_plan_with_problems_is_not_submitted(shop, bob):
-    plans.contract_save(plans.open_plan(shop), "m1", factories.user("bob"), {"owns": ["m1.py"]})
+    plans.contract_save(draft(shop), "m1", factories.user("bob"), {"owns": ["m1.py"]})
     answer = bob.post(f"{URL}submit/", **HTMX)
     assert answer.status_code == 422
     assert "m1, checks: has no checks" in answer.content.decode()
@@ -267,7 +266,7 @@ def test_plan_with_problems_is_not_submitted(shop, bob):
 
 def test_submit_and_approve(shop, bob, mia):
     assert bob.post(f"{URL}submit/", **HTMX)["HX-Redirect"] == URL
-    plan = plans.open_plan(shop)
+    plan = draft(shop)
     answer = mia.post(f"{URL}approve/", {"digest": plan.digest}, **HTMX)
     assert answer["HX-Redirect"] == "/projects/shop/"
     plan.refresh_from_db()
@@ -314,13 +313,13 @@ def test_rejection_needs_a_reason_and_shows_it(shop, bob, mia):
 def test_withdrawn_plan_is_a_draft_again(shop, bob):
     submit(shop)
     bob.post(f"{URL}withdraw/")
-    assert plans.open_plan(shop).status == Plan.Status.DRAFT
+    assert draft(shop).status == Plan.Status.DRAFT
 
 
 def test_submitted_plan_has_no_forms(shop, bob):
     submit(shop)
     assert bob.get(f"{URL}modules/m1/edit/").status_code == 404
-    assert bob.post(f"{URL}edit/", whole(plans.open_plan(shop))).status_code == 422
+    assert bob.post(f"{URL}edit/", whole(draft(shop))).status_code == 422
     assert upload(bob, PLAN).status_code == 422
 
 
@@ -328,11 +327,11 @@ def test_next_plan_shows_its_difference_by_field(shop, bob, mia):
     plan = submit(shop)
     plans.plan_approve(plan, factories.user("mia"), plan.digest)
     assert bob.post(f"{URL}draft/", **HTMX).status_code == 200
-    draft = plans.open_plan(shop)
-    values = plancontent.plan_dict(draft)["modules"][0]
+    copy = draft(shop)
+    values = plancontent.plan_dict(copy)["modules"][0]
     values = {**values, "title": "Renamed", "lane": ""}
     values.pop("slug")
-    plans.contract_save(draft, "m1", factories.user("bob"), values)
+    plans.contract_save(copy, "m1", factories.user("bob"), values)
     html = bob.get(URL).content.decode()
     assert "Difference to plan 1" in html
     assert '<div class="was">The first</div>' in html
@@ -354,4 +353,4 @@ def test_ceiling_of_a_file_is_left_to_the_owner(shop, bob):
     answer = upload(bob, text)
     assert "wants a ceiling of 9" in text_of(bob.get(answer["Location"]))
     shop.refresh_from_db()
-    assert shop.ceiling == services.Project.objects.get().ceiling == 5
+    assert shop.ceiling == 5
