@@ -30,7 +30,9 @@ def board(client, project, **headers):
 
 
 def card(html: str, module) -> str:
-    found = re.search(rf'<article class="card state-\w+" id="module-{module.pk}">.*?</article>', html, re.S)
+    found = re.search(
+        rf'<article class="card state-\w+" id="module-{module.pk}">.*?</article>', html, re.S
+    )
     assert found, f"there is no card of {module.slug}"
     return found[0]
 
