@@ -7,7 +7,7 @@ import json
 import logging
 import random
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import redis.asyncio
@@ -15,7 +15,9 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.models import Session
 from django.db import DatabaseError
+from django.utils import timezone
 
 from projects import live
 from projects.models import Membership, Project
@@ -191,16 +193,22 @@ def refusals(watchers: list[Watcher]) -> list[int]:
             user_id__in=admins, project__archived_at__isnull=True
         ).values_list("user_id", "project_id")
     )
-    return [_refusal(watcher, admins, held) for watcher in watchers]
+    keys = {w: w.session.session_key for w in watchers if w.session is not None}
+    alive = set(
+        Session.objects.filter(
+            session_key__in=filter(None, keys.values()), expire_date__gt=timezone.now()
+        ).values_list("session_key", flat=True)
+    )
+    return [
+        SIGNED_OUT
+        if watcher.user_id not in admins or (watcher in keys and keys[watcher] not in alive)
+        else 0
+        if admins[watcher.user_id] or _is_member(watcher, held)
+        else NO_ACCESS
+        for watcher in watchers
+    ]
 
 
-def _refusal(watcher: Watcher, admins: Mapping[int, bool], held: set[tuple[int, int]]) -> int:
-    session: Any = watcher.session
-    if watcher.user_id not in admins:
-        return SIGNED_OUT
-    if session is not None and session.session_key and not session.exists(session.session_key):
-        return SIGNED_OUT
-    if admins[watcher.user_id]:
-        return 0
+def _is_member(watcher: Watcher, held: set[tuple[int, int]]) -> bool:
     projects = {project_of(topic) for topic in watcher.topics}
-    return 0 if all((watcher.user_id, project) in held for project in projects) else NO_ACCESS
+    return all((watcher.user_id, project) in held for project in projects)

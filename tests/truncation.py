@@ -12,4 +12,4 @@ def may_truncate(django_db_setup: None, django_db_blocker) -> None:
         name = connection.ops.quote_name(connection.settings_dict["NAME"])
         cursor.execute(f"ALTER DATABASE {name} SET tutti.allow_truncate = 'on'")
         connection.close()
-        connection.close_pool()
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL alone has one.

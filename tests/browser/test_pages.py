@@ -195,3 +195,21 @@ def test_every_page_opens_without_a_complaint(server, page, shop, alice, shot, s
         shot(f"{scheme}-{name.strip('/').replace('/', '-') or 'board'}")
     page.goto(f"{server.url}/projects/new/")
     shot(f"{scheme}-new")
+
+
+def test_admin_opens_without_a_complaint(server, page, shop):
+    root = User.objects.create_superuser("root")
+    enter(page, server, root, "/admin/")
+    for name in ("projects/event/", "projects/project/", "auth/user/", "reviews/review/"):
+        page.goto(f"{server.url}/admin/{name}")
+        expect(page.get_by_role("heading", name="Select")).to_be_visible()
+
+
+def test_account_pages_wear_the_same_clothes(server, page, shop, alice):
+    page.goto(f"{server.url}/accounts/password/reset/")
+    expect(page.get_by_role("link", name="Tutti")).to_be_visible()
+    page.goto(f"{server.url}/accounts/signup/")
+    expect(page.get_by_role("heading", name="Accounts open by invitation")).to_be_visible()
+    enter(page, server, alice, "/")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("link", name="Sign in")).to_be_visible()

@@ -8,8 +8,11 @@ import json
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
+from django.test import Client
 
+from config.asgi import application
 from projects import feed as feeds
 from projects import live
 from projects.consumers import LARGEST_FRAME, LiveConsumer
@@ -183,6 +186,33 @@ async def test_deactivated_person_is_signed_out(shop):
         await page.subscribe(f"{shop.topic}/board")
         await sync_to_async(User.objects.filter(pk=bob.pk).update)(is_active=False)
         assert await page.close_code(5) == 4401
+
+
+async def test_sign_out_closes_the_socket(shop):
+    client = Client()
+    await sync_to_async(client.force_login)(await person("bob"))
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    wire = WebsocketCommunicator(
+        application,
+        "/ws/live/",
+        headers=[
+            (b"cookie", f"{settings.SESSION_COOKIE_NAME}={cookie}".encode()),
+            (b"origin", b"http://localhost"),
+            (b"host", b"localhost"),
+        ],
+    )
+    page = Socket(None)
+    page.wire = wire
+    async with page:
+        await page.subscribe(f"{shop.topic}/board")
+        await sync_to_async(client.logout)()
+        assert await page.close_code(5) == 4401
+
+
+async def test_another_sites_page_is_not_let_in(shop):
+    headers = [(b"origin", b"https://evil.example"), (b"host", b"localhost")]
+    wire = WebsocketCommunicator(application, "/ws/live/", headers=headers)
+    assert (await wire.connect())[0] is False
 
 
 @pytest.mark.parametrize(
