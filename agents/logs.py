@@ -24,6 +24,22 @@ WORDS = {
     "usage": "{input_tokens} tokens in, {output_tokens} out ({quality})",
     "exit": "ended with exit code {code}",
     "session": "session {id}",
+    "prompt": "turn {turn} is sent, prompt version {prompt_version}",
+    "finding": "{source}: {path} {message}",
+    "failed": "{reason}",
+}
+
+#: Class of a row in a log by its kind; the others name their kind before their words.
+CLASSES = {
+    "message": "message",
+    "thought": "thought",
+    "tool": "tool",
+    "write": "tool",
+    "delete": "tool",
+    "stderr": "stderr",
+    "error": "error",
+    "failed": "error",
+    "finding": "error",
 }
 
 
@@ -91,13 +107,12 @@ def line_of(row: RunLog) -> Line:
 
 
 def _css(kind: str) -> str:
-    return {"write": "tool", "delete": "tool", "stderr": "stderr", "failed": "error"}.get(
-        kind, kind if kind in ("message", "thought", "tool", "error") else "other"
-    )
+    return CLASSES.get(kind, "other")
 
 
 def words(kind: str, data: dict[str, Any]) -> str:
     """What a row says. Agents write these, so any shape of data has to give some text."""
+    data = {key: value for key, value in data.items() if key != "at"}  # Its time is the row's.
     if kind in WORDS:
         return WORDS[kind].format_map(_Plain(data)).strip()
     for name in ("text", "message", "line"):

@@ -113,6 +113,9 @@ def test_bad_place_in_the_log_is_404(client, run, after):
     ("kind", "data", "words"),
     [
         ("message", {"text": "hi"}, "hi"),
+        ("message", {"text": "hi", "at": 0.2}, "hi"),
+        ("prompt", {"turn": 2, "prompt_version": "7"}, "turn 2 is sent, prompt version 7"),
+        ("finding", {"source": "red", "path": "a.py", "message": "no"}, "red: a.py no"),
         ("tool", {"name": "edit", "path": "a.py"}, "edit a.py"),
         ("tool", {}, "?"),
         ("write", {"path": "a.py", "content": "x" * 10_000}, "writes a.py"),
