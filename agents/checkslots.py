@@ -17,20 +17,28 @@ POLL_SECONDS = 0.02
 
 
 @contextmanager
-def check_slot(stop: Callable[[], str | None]) -> Iterator[None]:
-    """Wait for one of the machine's check slots; gives up waiting when `stop` says so."""
+def check_slot(stop: Callable[[], str | None], *, is_merge: bool = False) -> Iterator[float]:
+    """Wait for one of the machine's check slots and yield the seconds that it took.
+
+    A merge holds up everything behind it, so one more slot is for merges alone. Waiting ends
+    early when `stop` says so.
+    """
     folder = settings.TUTTI_HOME / "run"
     folder.mkdir(parents=True, exist_ok=True)
+    names = [f"check-{number}" for number in range(settings.TUTTI_CHECKS_PER_HOST)]
+    if is_merge:
+        names.append("check-merge")
     descriptor: int | None = None
+    began = time.monotonic()
     try:
         while descriptor is None and stop() is None:
-            for number in range(settings.TUTTI_CHECKS_PER_HOST):
-                descriptor = _try(folder / f"check-{number}.lock")
+            for name in names:
+                descriptor = _try(folder / f"{name}.lock")
                 if descriptor is not None:
                     break
             else:
                 time.sleep(POLL_SECONDS)
-        yield
+        yield time.monotonic() - began
     finally:
         if descriptor is not None:
             os.close(descriptor)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 from agents import sandbox
-from agents.checkslots import check_slot
-from agents.work import Work, check, checkout
+from agents.work import Work, check, checkout, slot
 from projects import globs
 from projects.hub import Change
 from projects.models import Contract, Module
@@ -257,8 +255,7 @@ def _code(work: Work, contract: Contract, tree: Path) -> list[Remark]:
     """Interface, stubs left and imports, by analysis in the sandbox."""
     if not contract.provides:
         return []
-    with check_slot(work.stop):
-        work.obey()
+    with slot(work):
         found = check_code(
             contract.provides,
             contract.owns,
@@ -282,5 +279,3 @@ def _promises(work: Work) -> dict[str, tuple[list[str], list[str]]]:
         for need in needs
         if need.needs.contract and need.needs.contract.provides
     }
-
-

@@ -293,9 +293,7 @@ def merge(work: Work) -> list[Run]:
     if any(one.module_id == work.module.pk for one in done):
         return runs.run_end(work.run, R.SUCCEEDED, start_next=start_next)
     base = str(work.hub.head(work.above))
-    intent = merges.begin(
-        work.module, work.above, base, work.module.head_commit, work.run.topic
-    )
+    intent = merges.begin(work.module, work.above, base, work.module.head_commit, work.run.topic)
 
     def tester(commit: str, commands: object) -> list[object]:
         return gates.run_and_record(work, commands, commit, "merge", retry=True)  # type: ignore[arg-type, return-value]
@@ -357,4 +355,3 @@ STEPS: dict[str, Callable[[Work], list[Run]]] = {
     Run.Kind.MERGE: merge,
     Run.Kind.FINISH: finish,
 }
-

@@ -152,9 +152,7 @@ def _note_binding(change: live.Change, ceiling: Ceiling) -> None:
         before = change.project.binding
         change.project.binding = now
         Project.objects.filter(pk=change.project.pk).update(binding=now)
-        change.event(
-            "project.binding", change.project.topic, live.SYSTEM, before=before, after=now
-        )
+        change.event("project.binding", change.project.topic, live.SYSTEM, before=before, after=now)
 
 
 def _plan_runs(change: live.Change, plan: Plan) -> list[Run]:
@@ -312,5 +310,3 @@ def sweep() -> None:
     for run in unclaimed[:200]:
         Run.objects.filter(pk=run.pk).update(sent_at=timezone.now())
         messages.send(run)
-
-

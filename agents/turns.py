@@ -79,9 +79,7 @@ def open_workspace(work: Work, commit: str) -> Workspace:
     return workspace.prepare(work.hub, commit, refs=refs)
 
 
-def prompt(
-    work: Work, workspace: Workspace, assignment: assignments.Assignment
-) -> Outcome:
+def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment) -> Outcome:
     """Send an assignment to the role's backend and keep what was sent, said and used."""
     work.obey()
     run = work.run
@@ -146,20 +144,19 @@ def checkpoint(work: Work, workspace: Workspace, began: str) -> str:
     )
     head = began
     if bundle is not None:
-        head = work.hub.take_bundle(
-            bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE
-        )
+        head = work.hub.take_bundle(bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE)
     runs.run_update(run, head_commit=head)
     return head
 
 
 @contextmanager
 def gate_time(work: Work) -> Iterator[None]:
-    began = time.monotonic()
+    """Count what the block takes as the run's gate time, without waiting for check slots."""
+    began, waited = time.monotonic(), work.waited
     try:
         yield
     finally:
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - began - (work.waited - waited)
         work.run.gate_seconds += seconds
         Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(
             gate_seconds=F("gate_seconds") + seconds
@@ -216,9 +213,7 @@ def review(work: Work) -> list[Run]:
         module = current(work, Module.Status.REVIEWING)
         if module is None:
             return
-        conversations.remember(
-            work.run, ConversationEntry.Kind.REVIEW, f"{verdict}: {summary}"
-        )
+        conversations.remember(work.run, ConversationEntry.Kind.REVIEW, f"{verdict}: {summary}")
         review_judged(
             work,
             change,

@@ -67,6 +67,8 @@ class Work:
     hub: Hub
     watch: Watch
     log: Log
+    #: Seconds spent waiting for the machine's check slots; they are nobody's work.
+    waited: float = 0.0
 
     @property
     def module(self) -> Module:
@@ -133,12 +135,20 @@ def checkout(work: Work, commit: str) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+@contextmanager
+def slot(work: Work) -> Iterator[None]:
+    """One of the machine's check slots; the wait for it is not counted as the gate's time."""
+    with check_slot(work.stop, is_merge=work.run.kind == Run.Kind.MERGE) as waited:
+        work.waited += waited
+        work.obey()
+        yield
+
+
 def check(work: Work, commands: Sequence[str], tree: Path) -> list[Checked]:
     """Run check commands in the sandbox, under the machine's limit for checks."""
     outcomes: list[Checked] = []
     for command in commands:
-        with check_slot(work.stop):
-            work.obey()
+        with slot(work):
             found = run_checks(
                 [command],
                 tree,
@@ -168,4 +178,4 @@ def check(work: Work, commands: Sequence[str], tree: Path) -> list[Checked]:
     return outcomes
 
 
-__all__ = ["INTERRUPTED", "Ended", "Log", "Work", "check", "checkout"]
+__all__ = ["INTERRUPTED", "Ended", "Log", "Work", "check", "checkout", "slot"]

@@ -23,6 +23,8 @@ def projects_for(user: User | AnonymousUser) -> QuerySet[Project]:
     projects = Project.objects.filter(archived_at__isnull=True)
     if user.is_superuser:
         return projects
+    if user.pk is None:
+        return projects.none()
     return projects.filter(memberships__user_id=user.pk)
 
 

@@ -85,7 +85,7 @@ class Change:
             cursor.execute("SELECT pg_notify(%s, %s)", [DOORBELL, str(self.project.pk)])
         topics, number = sorted(self.topics), self.project.event_count
         topics.append(f"{self.project.topic}/board")
-        transaction.on_commit(lambda: hint({topic: number for topic in topics}))
+        transaction.on_commit(lambda: hint(dict.fromkeys(topics, number)))
 
 
 class _Open(threading.local):

@@ -122,9 +122,7 @@ def plan_problems(plan: Plan) -> list[Problem]:
     specs = plan_specs(plan)
     if not specs:
         return [Problem(None, "modules", "The plan has no modules yet; add one.")]
-    return graph.validate(
-        specs, tracked_files(plan), [check["run"] for check in plan.checks]
-    )
+    return graph.validate(specs, tracked_files(plan), [check["run"] for check in plan.checks])
 
 
 def plan_before(plan: Plan) -> Plan | None:

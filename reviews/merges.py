@@ -74,10 +74,10 @@ def test(merge: Merge, contract: Contract, hub: Hub, tester: Tester) -> Tested:
     combined = hub.merge_tree(merge.base_commit, merge.head_commit)
     if combined.tree is None:
         where = ", ".join(combined.conflicts)
-        message = f"Merging into {short(merge.branch)} conflicts in {where}. Take the newer code in."
-        return Tested(merge, [], [
-            Remark("conflict", message, path=path) for path in combined.conflicts[:20]
-        ])  # fmt: skip
+        branch = short(merge.branch)
+        message = f"Merging into {branch} conflicts in {where}. Take the newer code in."
+        remarks = [Remark("conflict", message, path=path) for path in combined.conflicts[:20]]
+        return Tested(merge, [], remarks)
     commit = hub.commit_tree(
         combined.tree,
         [merge.base_commit, merge.head_commit],
@@ -160,8 +160,9 @@ def _commands(module: Module, contract: Contract) -> list[str]:
 def _foreign(hub: Hub, merge: Merge, commit: str, contract: Contract) -> list[Remark]:
     changes = hub.changes(merge.base_commit, commit)
     allowed = [*contract.owns, *contract.tests, *contract.exceptions]
+    slug = merge.module.slug
     return [
-        Remark("ownership", f"{path} is not owned by {merge.module.slug}.", path=path, clause="owns")
+        Remark("ownership", f"{path} is not owned by {slug}.", path=path, clause="owns")
         for path in ownership.outside(changes, allowed, [])
     ]
 

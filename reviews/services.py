@@ -161,9 +161,7 @@ def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Revi
             model="",
             prompt_version="",
             person=by,
-            remarks=[]
-            if verdict == V.APPROVE
-            else [Remark(source="person", message=reason)],
+            remarks=[] if verdict == V.APPROVE else [Remark(source="person", message=reason)],
         )
         change.event(
             "review.overruled",

@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from config import embedded
 
@@ -27,6 +28,16 @@ def services() -> None:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(services: None) -> None:
     """Let pytest-django make its test database only once the servers are up."""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Let a test database be emptied, which append-only tables allow only when told so."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        cursor.execute(f"ALTER DATABASE {name} SET tutti.allow_truncate = 'on'")
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL alone has one.
 
 
 @pytest.fixture

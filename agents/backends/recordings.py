@@ -50,9 +50,7 @@ class Recording:
         return dict(found[-1]) if found else {}
 
 
-def sequence(
-    recordings: Path, module: str, kind: str, leave_out: Iterable[str] = ()
-) -> list[Path]:
+def sequence(recordings: Path, module: str, kind: str, leave_out: Iterable[str] = ()) -> list[Path]:
     """The recordings that (module, kind) plays, in the order of its turns; never empty.
 
     Raises RecordingError when there are none, and for a scene in `leave_out` that is not there.

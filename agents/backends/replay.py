@@ -28,9 +28,7 @@ class ReplayBackend:
         folder = Path(turn.replay["recordings"])
         leave_out = turn.replay.get("leave_out") or []
         try:
-            path = recordings.recording_for(
-                folder, turn.module, turn.kind, turn.number, leave_out
-            )
+            path = recordings.recording_for(folder, turn.module, turn.kind, turn.number, leave_out)
         except recordings.RecordingError as error:
             raise BackendError(
                 str(error), kind="no_recording", owner="tutti", permanent=True

@@ -190,9 +190,7 @@ def _refuse(work: Work, problem: str, start_next: StartNext) -> list[Run]:
     def then(change: live.Change) -> None:
         module = _still(work)
         if module:
-            batch = findings_record(
-                module, [Remark("answer", problem)], run_topic=work.run.topic
-            )
+            batch = findings_record(module, [Remark("answer", problem)], run_topic=work.run.topic)
             Module.objects.filter(pk=module.pk).update(
                 open_findings=batch, failures=module.failures + 1
             )
@@ -225,9 +223,7 @@ def _ask(
             question=clean_text(question, 4000),
             data=data,
         )
-        transition(
-            module, S.NEEDS_PERSON, by=live.Actor.run(work.run.pk), reason=request.question
-        )
+        transition(module, S.NEEDS_PERSON, by=live.Actor.run(work.run.pk), reason=request.question)
         attention_open(
             module.project,
             topic=request.topic,
@@ -238,7 +234,11 @@ def _ask(
             role=Role.MAINTAINER if kind != Request.Kind.COUPLED else Role.MEMBER,
         )
         change.event(
-            "request.asked", module.topic, live.Actor.run(work.run.pk), what=kind, request=request.pk
+            "request.asked",
+            module.topic,
+            live.Actor.run(work.run.pk),
+            what=kind,
+            request=request.pk,
         )
 
     return runs.run_end(

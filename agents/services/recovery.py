@@ -37,9 +37,7 @@ def project_recover(project: Project, by: live.Actor, *, host: str = "") -> list
     lost = set(run.pk for run in lost_runs(30))
     for run in rows.select_related("module", "project"):
         if (host and run.host == host) or run.pk in lost:
-            if runs.run_lost(
-                run, Run.Status.STALLED, "Given up by a recovery.", "worker_lost"
-            ):
+            if runs.run_lost(run, Run.Status.STALLED, "Given up by a recovery.", "worker_lost"):
                 said.append(f"Run {run.pk} ({run.kind}) was given up; another run goes on.")
     with live.change(project) as change:
         held = Run.objects.filter(project=project, holds_slot=True).count()
@@ -108,10 +106,9 @@ def _approved_only() -> list[str]:
 
 def _counters() -> list[str]:
     found = []
-    for module in Module.objects.exclude(status__in=["draft", "merged", "cancelled"]):
-        open_needs = Dependency.objects.filter(
-            contract_id=module.contract_id, satisfied_at__isnull=True
-        )
+    working = Module.objects.exclude(status__in=["draft", "merged", "cancelled"])
+    for module in working.select_related("contract"):
+        open_needs = Dependency.objects.filter(contract=module.contract, satisfied_at__isnull=True)
         start = open_needs.filter(gates="start").count()
         children = module.children.exclude(status="merged").count()
         finish = open_needs.filter(gates="finish").count() + children

@@ -239,9 +239,7 @@ def merge_after(module: Module, owners: Sequence[Module]) -> None:
                 },
             )
             if created:
-                Module.objects.filter(pk=module.pk).update(
-                    needs_to_finish=F("needs_to_finish") + 1
-                )
+                Module.objects.filter(pk=module.pk).update(needs_to_finish=F("needs_to_finish") + 1)
 
 
 def lane_join(modules: Sequence[Module], lane: str, by: live.Actor, reason: str) -> None:

@@ -311,15 +311,15 @@ def _put_in_force(plan: Plan, by: live.Actor) -> None:
         waits = counters[module.slug]
         open_start = _gate(contract, needs[contract.pk], waits.needs_to_start, "start", modules)
         open_finish = _gate(contract, needs[contract.pk], waits.needs_to_finish, "finish", modules)
-        values = {
-            "plan": plan,
+        values: dict[str, Any] = {
+            "plan_id": plan.pk,
             "title": contract.title,
             "priority": contract.priority,
             "path_length": lengths[module.slug],
         }
         if module.status in OPEN and module.status != Module.Status.WAITING:
             # It goes on under the contract that it started with.
-            _update(module, next_contract=contract, **values)
+            _update(module, next_contract_id=contract.pk, **values)
             continue
         values |= {
             "contract_id": contract.pk,
@@ -330,7 +330,6 @@ def _put_in_force(plan: Plan, by: live.Actor) -> None:
         if module.status == Module.Status.WAITING:
             _update(module, **values, **fresh_start())
         else:
-            values["plan_id"] = values.pop("plan").pk
             transition(module, Module.Status.WAITING, by=by, **values, **fresh_start())
     _cancel_dropped(plan, {contract.module_id for contract in contracts}, by)
 

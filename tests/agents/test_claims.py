@@ -28,7 +28,7 @@ def project(transactional_db):
 
 
 def claim(project, module, level, most):
-    """One claimer: takes a slot in its own transaction at an isolation level, as often as it can."""
+    """One claimer: takes a slot in a transaction of its own, at an isolation level."""
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
@@ -78,6 +78,12 @@ def test_a_lowered_ceiling_stops_only_new_starts(project):
     assert runs.slot_claim(project)
 
 
+def claimed(queued):
+    run = runs.run_claim(queued.pk, queued.fence)
+    assert run is not None
+    return run
+
+
 def queue(project, number=0, kind="build"):
     module = Module.objects.select_related("plan").get(project=project, slug=f"m{number}")
     with live.change(project) as change:
@@ -110,7 +116,7 @@ def test_a_message_is_claimed_once_however_often_it_comes(project):
 
 def test_an_old_fence_writes_nothing(project):
     queued = queue(project)
-    run = runs.run_claim(queued.pk, queued.fence)
+    run = claimed(queued)
     assert runs.run_lost(Run.objects.get(pk=run.pk), "stalled", "lost", "worker_lost")
     with pytest.raises(runs.Fenced):
         runs.run_end(run, "succeeded")
@@ -123,7 +129,7 @@ def test_an_old_fence_writes_nothing(project):
 
 def test_a_run_that_ended_stays_ended(project):
     queued = queue(project)
-    run = runs.run_claim(queued.pk, queued.fence)
+    run = claimed(queued)
     runs.run_end(run, "succeeded")
     with pytest.raises(IntegrityError), transaction.atomic():
         Run.objects.filter(pk=run.pk).update(status="running")
@@ -137,7 +143,7 @@ def test_a_fence_never_falls(project):
 
 def test_the_slot_is_given_back_while_gates_run_and_taken_again(project):
     queued = queue(project)
-    run = runs.run_claim(queued.pk, queued.fence)
+    run = claimed(queued)
     runs.run_checking(run, lambda change: [])
     project.refresh_from_db()
     assert project.active_runs == 0

@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from tests.truncation import may_truncate
 from tests.wait import until
 
-__all__ = ["may_truncate"]
 
 #: Chromium calls home at each start unless told not to; its own sandbox does not run as root.
 ARGUMENTS = [

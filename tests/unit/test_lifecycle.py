@@ -13,7 +13,7 @@ def test_every_status_is_in_the_table():
 
 
 def test_every_module_can_reach_merged():
-    reachable = {S.DRAFT}
+    reachable: set[str] = {S.DRAFT}
     while True:
         more = {to for status in reachable for to in lifecycle.TABLE[status]} - reachable
         if not more:
