@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.wait import until
 
-
 #: Chromium calls home at each start unless told not to; its own sandbox does not run as root.
 ARGUMENTS = [
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
