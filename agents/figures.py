@@ -62,22 +62,24 @@ def figures(plan: Plan) -> Figures:
 
 
 def bound(plan: Plan, runs: list[Run]) -> float:
-    """No schedule is shorter: see economics.lower_bound for its terms."""
-    return economics.lower_bound(
-        [
-            economics.Measured(
-                module=run.module.slug if run.module else "",
-                kind=run.kind,
-                agent_seconds=run.agent_seconds,
-                gate_seconds=run.gate_seconds,
-                lane=run.module.lane if run.module else "",
-                branch=branch_key(run.module) if run.module else "",
-            )
-            for run in runs
-        ],
-        after=_after(plan),
-        ceiling=plan.project.ceiling,
-    )
+    """No schedule is shorter: economics.lower_bound for the modules, and the plan's own runs.
+
+    The skeleton comes before every module and the checks at the end after all of them.
+    """
+    own = sum(run.gate_seconds for run in runs if run.module is None)
+    measured = [
+        economics.Measured(
+            module=run.module.slug,
+            kind=run.kind,
+            agent_seconds=run.agent_seconds,
+            gate_seconds=run.gate_seconds,
+            lane=run.module.lane,
+            branch=branch_key(run.module),
+        )
+        for run in runs
+        if run.module
+    ]
+    return own + economics.lower_bound(measured, after=_after(plan), ceiling=plan.project.ceiling)
 
 
 def _after(plan: Plan) -> dict[str, set[str]]:

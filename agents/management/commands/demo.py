@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
 from agents import figures, progress
-from agents.management.commands._common import is_terminal
+from agents.management.commands._common import clock_runs, is_terminal
 from agents.services.recovery import project_recover
 from config import processes
 from examples.prepare import NAMES, Prepared, prepare
@@ -50,6 +50,9 @@ class Command(BaseCommand):
         try:
             with processes.ended_by_signals(), processes.Processes(programs) as running:
                 processes.wait_for_port("127.0.0.1", port)
+                while not clock_runs():
+                    running.check()
+                    time.sleep(0.1)
                 self._announce(plan, owner, port)
                 if plan.status == Plan.Status.SUBMITTED:
                     self._approve(plan, owner, at_once=options["exit"], running=running)
