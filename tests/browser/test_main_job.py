@@ -81,6 +81,8 @@ def test_from_draft_to_all_merged(server, page, job, engine, shot):
     assert page.evaluate("() => window.loaded") == "once", "The board was loaded again."
     shot("job-done")
     merged.get_by_role("link", name="beta").click()
-    page.get_by_role("link", name=re.compile("review", re.I)).first.click()
+    page.locator("a[href*='/reviews/']").first.click()
+    page.wait_for_url(re.compile(r"/projects/tiny/reviews/\d+/"))
     expect(page.locator("#content")).to_contain_text("beta keeps its contract.")
+    expect(page.locator("table.diff").first).to_contain_text('return [n, "beta"]')
     shot("job-review")
