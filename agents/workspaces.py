@@ -267,9 +267,9 @@ def _remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     if not path.exists():
         return
+    path.chmod(0o700)
     for root, directories, _ in os.walk(path):
-        for name in directories:
-            full = os.path.join(root, name)
-            if not os.path.islink(full):
-                os.chmod(full, 0o700)
+        for full in (Path(root) / name for name in directories):
+            if not full.is_symlink():
+                full.chmod(0o700)
     shutil.rmtree(path)

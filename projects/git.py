@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import selectors
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -253,10 +255,8 @@ def _finish(process: subprocess.Popen[bytes], deadline: float, state: str) -> st
         except subprocess.TimeoutExpired:
             state = "timeout"
     # git starts helpers (pack-objects, ssh); the whole session has to go.
-    try:
-        os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        pass
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return state
 

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from projects import git, sources
+from projects.commits import (
+    Change as Change,
+)
+from projects.commits import (
+    Commit as Commit,
+)
+from projects.commits import (
+    Diff as Diff,
+)
+from projects.commits import (
+    HubError as HubError,
+)
+from projects.commits import (
+    Merged as Merged,
+)
+from projects.commits import (
+    Published as Published,
+)
+from projects.commits import (
+    blob_size,
+    read_batch,
+    read_change,
+    read_count,
+    read_messages,
+    read_row,
+)
+from projects.commits import (
+    commit_message as commit_message,
+)
+from projects.commits import (
+    link_target as link_target,
+)
+from projects.commits import (
+    one_line as one_line,
+)
 from projects.git import GitError, Result
 from projects.text import clean_text
 
@@ -42,78 +75,19 @@ _PARDONED = ("badTimezone", "missingSpaceBeforeDate", "zeroPaddedFilemode", "zer
 ATTRIBUTES = "* -text -ident !crlf !eol !filter !working-tree-encoding !merge !diff !whitespace\n"
 
 
-class HubError(GitError):
-    """What an agent handed in is refused; the text says why."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One path that differs between two trees; blobs and modes are None where it is absent."""
-
-    path: str
-    status: str
-    old_mode: str | None
-    new_mode: str | None
-    old_blob: str | None
-    new_blob: str | None
-
-
-@dataclass(frozen=True)
-class Merged:
-    """The outcome of a merge without a work tree: a tree, or the paths in conflict."""
-
-    tree: str | None
-    conflicts: list[str]
-    messages: list[str]
-
-
-@dataclass(frozen=True)
-class Diff:
-    """A diff as safe text, and whether it was cut."""
-
-    text: str
-    truncated: bool
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One commit of a log; `at` is the commit time in seconds since 1970."""
-
-    sha: str
-    author: str
-    at: int
-    subject: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """What became of a push to the source; `message` is a sentence for people."""
-
-    is_done: bool
-    message: str
-
-
 def integration_ref() -> str:
     """Return the ref of the project's integration branch."""
     return INTEGRATION
 
 
 def module_ref(plan_number: int, slug: str) -> str:
-    """Return the ref of a module's branch; a child's slash becomes "+", for git has no twin of it."""
+    """Return the ref of a module's branch; a child's is no path below its parent's."""
     return git.check_ref(f"refs/heads/tutti/{plan_number}/{encode_slug(slug)}")
 
 
 def encode_slug(slug: str) -> str:
     """Return a slug as one path component: `parent/child` is `parent+child`."""
     return slug.replace("/", "+")
-
-
-def link_target(path: str, target: str) -> str | None:
-    """Return the path inside the tree that a link at `path` leads to, or None if it leaves it."""
-    if target.startswith("/") or not target or "\0" in target:
-        return None
-    full = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    return None if full == ".." or full.startswith("../") else full
 
 
 def init(path: Path, *, bare: bool = True) -> None:
@@ -218,7 +192,7 @@ class Hub:
         *,
         trailers: Mapping[str, str] | None = None,
     ) -> str:
-        """Commit `files` (None deletes) on top of `parent`, without a work tree; return the commit."""
+        """Commit `files` (None deletes) on top of `parent`, without a work tree."""
         with self._scratch() as scratch:
             env = {"GIT_INDEX_FILE": str(scratch / "index")}
             self._git("read-tree", git.check_sha(parent), env=env)
@@ -235,7 +209,7 @@ class Hub:
         head, _, tail = result.out.partition(b"\0\0")
         tree, *paths = [git.decode(raw) for raw in head.rstrip(b"\0").split(b"\0")]
         conflicts = sorted(set(paths)) if result.code else []
-        return Merged(None if result.code else tree, conflicts, _messages(tail))
+        return Merged(None if result.code else tree, conflicts, read_messages(tail))
 
     def commit_tree(
         self,
@@ -280,7 +254,9 @@ class Hub:
         options = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev")
         shas = git.check_sha(base), git.check_sha(head)
         fields = self._git("diff-tree", *options, *shas).out.split(b"\0")
-        return [_change(meta, path) for meta, path in zip(fields[::2], fields[1::2], strict=False)]
+        return [
+            read_change(meta, path) for meta, path in zip(fields[::2], fields[1::2], strict=False)
+        ]
 
     def diff(
         self,
@@ -303,17 +279,13 @@ class Hub:
         options = ("--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
         out = self._git("diff", *options, git.check_sha(base), git.check_sha(head)).out
         rows = [raw.split(b"\t", 2) for raw in out.split(b"\0") if raw]
-        count = {b"-": None}
-        return [
-            (git.decode(path), count.get(added, _int(added)), count.get(deleted, _int(deleted)))
-            for added, deleted, path in rows
-        ]
+        return [(git.decode(path), read_count(a), read_count(d)) for a, d, path in rows]
 
     def log(self, base: str | None, head: str, limit: int = 500) -> list[Commit]:
         """Return the commits that `head` has and `base` has not, newest first."""
         span = [git.check_sha(head), *([f"^{git.check_sha(base)}"] if base else [])]
         out = self._git("log", "-z", f"-{limit}", "--format=%H%x1f%an%x1f%ct%x1f%s", *span).out
-        rows = (clean_row(raw) for raw in out.split(b"\0") if raw)
+        rows = (read_row(raw) for raw in out.split(b"\0") if raw)
         return [Commit(sha, author, int(at), subject) for sha, author, at, subject in rows]
 
     def history(self, limit: int, commit: str | None = None) -> Iterator[tuple[str, list[str]]]:
@@ -347,8 +319,8 @@ class Hub:
         """Raise HubError for submodules, and for links that leave the tree, among `entries`."""
         for path, (mode, _) in entries.items():
             if mode == SUBMODULE:
-                raise HubError(f"{clean_text(path, 200)} is a submodule or a repository of its own; "
-                               "commit its files instead.")  # fmt: skip
+                shown = clean_text(path, 200)
+                raise HubError(f"{shown} is a submodule or a repository; commit its files instead.")
         links = [(path, blob) for path, (mode, blob) in entries.items() if mode == LINK]
         if not links:
             return
@@ -421,7 +393,7 @@ class Hub:
     def _push(self, source: sources.Source, name: str, commit: str, now: str | None) -> Published:
         ref = f"refs/heads/{name}"
         lease = f"--force-with-lease={ref}:{now or ''}"
-        # Hooks of a local source would run agents' code outside the sandbox when they lie in its tree.
+        # A local source's hooks may lie in its tree: they would run agents' code outside.
         program = ["--receive-pack=git -c core.hooksPath=/dev/null -c core.fsmonitor=false "
                    "-c receive.autogc=false receive-pack"] if source.is_local else []  # fmt: skip
         spec = f"{git.check_sha(commit)}:{ref}"
@@ -471,11 +443,11 @@ class Hub:
         """Return the content of each named blob; None for one that is missing or no blob."""
         wanted = b"".join(name + b"\n" for name in names)
         infos = self._git("cat-file", "--batch-check", input=wanted).out.splitlines()
-        sizes = [_blob_size(info) for info in infos]
+        sizes = [blob_size(info) for info in infos]
         if any(size is not None and size > max_bytes for size in sizes):
             raise GitError(f"A file is larger than {max_bytes} bytes and is not read.")
         out = self._git("cat-file", "--batch", input=wanted).out
-        return list(_batch(out))
+        return list(read_batch(out))
 
     def _index_lines(self, scratch: Path, files: Mapping[str, bytes | None]) -> bytes:
         written = [path for path, content in files.items() if content is not None]
@@ -510,24 +482,6 @@ class Hub:
         )
 
 
-def one_line(value: str) -> str:
-    """Return `value` as one safe line, as a name or trailer needs it."""
-    return " ".join(clean_text(value, 300).replace("<", "").replace(">", "").split())
-
-
-def commit_message(message: str, trailers: Mapping[str, str]) -> str:
-    """Return a commit message with its trailers as the last paragraph."""
-    body = clean_text(message, 20_000).strip() or "Change"
-    lines = [f"{name}: {one_line(value)}" for name, value in trailers.items()]
-    return body + "\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
-
-
-def clean_row(raw: bytes) -> list[str]:
-    """Return the four fields of a log line as safe text."""
-    fields = raw.split(b"\x1f", 3)
-    return [clean_text(field, 500) for field in fields + [b""] * (4 - len(fields))]
-
-
 def _plain(path: str) -> str:
     parts = path.split("/")
     if not path or "\0" in path or any(part.lower() in ("", ".", "..", ".git") for part in parts):
@@ -535,59 +489,13 @@ def _plain(path: str) -> str:
     return path
 
 
-def _change(meta: bytes, raw: bytes) -> Change:
-    old_mode, new_mode, old_blob, new_blob, status = meta.decode().removeprefix(":").split(" ")
-    return Change(
-        path=git.decode(raw),
-        status=status[0],
-        old_mode=None if status == "A" else old_mode,
-        new_mode=None if status == "D" else new_mode,
-        old_blob=None if status == "A" else old_blob,
-        new_blob=None if status == "D" else new_blob,
-    )
-
-
-def _messages(raw: bytes) -> list[str]:
-    """Return the texts of merge-tree's messages: each is count, paths, type and text."""
-    fields = raw.split(b"\0")
-    found, at = [], 0
-    while at < len(fields) and fields[at].strip().isdigit():
-        text_at = at + int(fields[at]) + 2
-        if text_at >= len(fields):
-            break
-        found.append(clean_text(fields[text_at], 500).strip())
-        at = text_at + 1
-    return found
-
-
-def _int(raw: bytes) -> int | None:
-    return int(raw) if raw.isdigit() else None
-
-
-def _blob_size(info: bytes) -> int | None:
-    words = info.split(b" ")
-    return int(words[2]) if len(words) == 3 and words[1] == b"blob" else None
-
-
-def _batch(out: bytes) -> Iterator[bytes | None]:
-    at = 0
-    while at < len(out):
-        end = out.index(b"\n", at)
-        words = out[at:end].split(b" ")
-        if len(words) == 3 and words[2].isdigit():
-            size = int(words[2])
-            yield out[end + 1 : end + 1 + size] if words[1] == b"blob" else None
-            at = end + 2 + size
-        else:
-            yield None
-            at = end + 1
-
-
 def _push_refused(source: sources.Source, name: str, error: GitError) -> str:
     text = error.stderr + error.message
     if "checked out" in text or "denyCurrentBranch" in text:
-        return (f"{name} is checked out in {source.shown}; check out another branch there, or push a "
-                "branch and merge it there.")  # fmt: skip
+        return (
+            f"{name} is checked out in {source.shown}; check out another branch there, or push "
+            "a branch and merge it there."
+        )
     if "stale info" in text or "fetch first" in text or "non-fast-forward" in text:
         return f"{name} has moved in the source; take its new commits in and publish again."
     return f"The source did not take {name}: {error.message}"

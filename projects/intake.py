@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 from projects import git
+from projects.commits import Change, HubError
 from projects.git import GitError
-from projects.hub import Change, Hub, HubError, init
+from projects.hub import Hub, init
 from projects.text import clean_text
 
 INCOMING = "refs/heads/incoming"
@@ -145,7 +146,7 @@ def _check_path(path: str) -> None:
 
 
 def _check_twins(hub: Hub, head: str, changes: list[Change]) -> None:
-    """Refuse new paths that differ from others only in case: half of the team cannot check them out."""
+    """Refuse new paths that differ from others only in case: not every system holds both."""
     added = [change.path for change in changes if change.status == "A"]
     if not added:
         return
