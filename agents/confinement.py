@@ -57,7 +57,7 @@ def _probe() -> str:
 
 def level() -> str:
     """Return "bubblewrap" where it works on this host, else UNCONFINED."""
-    return UNCONFINED if os.environ.get("TUTTI_SANDBOX") == "unconfined" else _probe()
+    return UNCONFINED if os.environ.get("TUTTI_SANDBOX_LEVEL") == "unconfined" else _probe()
 
 
 @functools.cache

@@ -123,8 +123,8 @@ def end_orphans() -> int:
     """End sandboxed processes whose worker is gone, and return how many there were."""
     ended = 0
     for process, mark in _marked():
-        worker = int(mark.partition("-")[0] or 0)
-        if worker and not psutil.pid_exists(worker):
+        worker = mark.partition("-")[0]
+        if worker.isdigit() and not psutil.pid_exists(int(worker)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 ended += 1

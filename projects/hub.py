@@ -222,7 +222,7 @@ class Hub:
         date: int | None = None,
     ) -> str:
         """Commit a tree; the committer is always Tutti. `date` is in seconds since 1970."""
-        when = f"{int(time.time()) if date is None else date} +0000"
+        when = f"@{int(time.time()) if date is None else date} +0000"
         env = {
             "GIT_AUTHOR_NAME": one_line(author[0]) or "agent",
             "GIT_AUTHOR_EMAIL": one_line(author[1]).strip("<>") or "agent@localhost",

@@ -12,6 +12,8 @@ from projects.hub import Change
 from projects.text import clean_text
 
 GLOBS, GLOB_LENGTH, GLOB_STARS = 200, 300, 12
+# A glob becomes a regular expression whose time grows with the power of its stars.
+SEGMENT_STARS, DOUBLE_STARS = 3, 3
 
 
 def compile_globs(globs: Sequence[str]) -> pathspec.GitIgnoreSpec:
@@ -96,12 +98,20 @@ def _compile(globs: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
 
 
 def _check(glob: str) -> None:
-    shown = f"The glob “{clean_text(glob, 100)}”"
+    shown = f"The glob “{clean_text(glob, 100).replace(chr(10), ' ')}”"
     if not glob.strip() or glob.startswith("#"):
         raise ValueError(f"{shown} is empty; write a path such as src/** or README.md.")
     if len(glob) > GLOB_LENGTH or glob.count("*") > GLOB_STARS:
         raise ValueError(
             f"{shown} is too long; at most {GLOB_LENGTH} characters and {GLOB_STARS} stars."
+        )
+    segments = [part for part in glob.split("/") if part != "**"]
+    if any(part.count("*") > SEGMENT_STARS for part in segments) or (
+        glob.count("**") > DOUBLE_STARS
+    ):
+        raise ValueError(
+            f"{shown} has too many stars; {SEGMENT_STARS} between two slashes and {DOUBLE_STARS} "
+            "double ones are allowed."
         )
     if clean_text(glob) != glob or "\n" in glob:
         raise ValueError(f"{shown} holds control characters; write it as plain text.")
