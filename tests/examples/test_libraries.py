@@ -97,10 +97,18 @@ def _find(root, dotted):
     names = parts[len(file.relative_to(root).parts) :]
     node = ast.parse(file.read_text())
     for name in names:
-        node = next((n for n in node.body if name in _names(n)), None)
+        node = next((n for n in _statements(node) if name in _names(n)), None)
         if node is None:
             return None
     return node
+
+
+def _statements(node):
+    for statement in node.body:
+        yield statement
+        # Names that only a type checker sees stand under a condition.
+        if isinstance(statement, ast.If):
+            yield from _statements(statement)
 
 
 def _names(node):
