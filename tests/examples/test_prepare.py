@@ -32,5 +32,5 @@ def test_a_spoiled_download_is_not_used(example, tmp_path):
     source = Library.load("itsdangerous").source
     other = dataclasses.replace(source, sha256="0" * 64)
     (tmp_path / "itsdangerous-2.2.0.tar.gz").write_bytes(b"spoiled")
-    with pytest.raises(sdist.SourceError, match="pip could not fetch itsdangerous 2.2.0"):
+    with pytest.raises(sdist.SourceError, match="pip could not fetch itsdangerous"):
         sdist.fetch(other, tmp_path)
