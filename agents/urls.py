@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from agents.views import board, modules, profiles, runs
+from agents.views import board, coupling, modules, profiles, runs
 
 app_name = "agents"
 
@@ -11,6 +11,10 @@ MODULE = "projects/<slug:slug>/modules/<path:module>"
 
 urlpatterns = [
     path("projects/<slug:slug>/board/", board.board, name="board"),
+    path("projects/<slug:slug>/plan/coupling/", coupling.coupling, name="coupling"),
+    path(
+        "projects/<slug:slug>/plan/coupling/apply/", coupling.coupling_apply, name="coupling-apply"
+    ),
     path(f"{MODULE}/-/pause/", modules.module_pause, name="module-pause"),
     path(f"{MODULE}/-/resume/", modules.module_resume, name="module-resume"),
     path(f"{MODULE}/-/retry/", modules.module_retry, name="module-retry"),

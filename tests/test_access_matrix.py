@@ -108,6 +108,8 @@ PAGES = [
     Row("reviews:overrule", "POST", MAINTAINER, P | {"pk": REVIEW}),
     Row("reviews:queue", "GET", VIEWER),
     Row("agents:board", "GET", VIEWER),
+    Row("agents:coupling", "GET", VIEWER),
+    Row("agents:coupling-apply", "POST", MEMBER),
     Row("agents:module", "GET", VIEWER, CART),
     Row("agents:module-pause", "POST", MEMBER, CART),
     Row("agents:module-resume", "POST", MEMBER, CART),

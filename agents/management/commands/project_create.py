@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from agents.management.commands._common import find_user
+from agents.services.coupling import coupling_apply
 from projects import planfile
 from projects.services.errors import Refused
 from projects.services.plans import plan_import, plan_submit
@@ -44,10 +45,13 @@ class Command(BaseCommand):
             if file.project.ceiling != project.ceiling:
                 ceiling_set(project=project, ceiling=file.project.ceiling, by=owner)
             plan = plan_import(project, file, owner)
+            put = coupling_apply(plan, owner)
             plan_submit(plan, owner)
         except (OSError, planfile.PlanFileError) as error:
             raise CommandError(str(error)) from error
         except Refused as error:
             lines = [f"  {p.module or 'plan'}: {p.field}: {p.message}" for p in error.problems]
             raise CommandError("\n".join([error.message, *lines])) from error
+        for one in put:
+            self.stdout.write(f"One lane, by policy: {', '.join(one.modules)} ({one.evidence[0]}).")
         self.stdout.write(f"Project {project.slug}: plan {plan.number} waits for approval.")
