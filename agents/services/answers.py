@@ -91,8 +91,23 @@ def read_children(
             return [], f"The split is not valid: {clean_text(str(error), 500)}"
     assert parent.contract is not None
     specs = [_spec(child, parent.slug) for child in children]
-    own = plancontent.spec_of(parent.contract, list(parent.contract.needs.all()))
-    verdict = graph.check_split(own, specs, plan.policies.get("split") or {}, depth_of(parent))
+    slugs = {spec.slug for spec in specs}
+    for spec in specs:
+        for need in spec.needs:
+            if need.module not in slugs:
+                return [], (
+                    f"{spec.slug}: needs: {need.module} is no part of this split; what lies outside"
+                    f" of it, {parent.slug} needs, not its parts."
+                )
+    verdict = graph.check_split(
+        plancontent.spec_of(parent.contract, list(parent.contract.needs.all())),
+        specs,
+        plan.policies.get("split") or {},
+        depth_of(parent) + 1,
+        others=plancontent.plan_specs(plan),
+        tracked=plancontent.tracked_files(plan),
+        lane=parent.lane,
+    )
     return children, "; ".join(str(p) for p in verdict.problems) or None
 
 
