@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from projects.git import SCRATCH
 
 MARK = "TUTTI_SANDBOX"
 # Where the kernel lists the children of a thread; reading it costs a tenth of walking /proc.
@@ -129,6 +133,17 @@ def end_orphans() -> int:
                 process.kill()
                 ended += 1
     return ended
+
+
+def remove_scratch() -> int:
+    """Remove the temporary directories of killed workers, and return how many there were."""
+    removed = 0
+    for path in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        owner = path.name.removeprefix(SCRATCH).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)) and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
 
 
 def _sweep(mark: str) -> None:

@@ -7,7 +7,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from agents import confinement, processes
 from agents.confinement import BUBBLEWRAP, UNCONFINED, Place, level, python
 from agents.streams import LINE_BYTES, STREAM_BYTES, Kept, Lines, OnLine
+from projects import git
 from projects.text import clean_text
 
 __all__ = ["BUBBLEWRAP", "UNCONFINED", "Exited", "Limits", "Runner", "level", "python", "run"]
@@ -127,7 +127,7 @@ def run(
     places = tuple(writable), tuple(readable)
     place = Place(workspace, *places, network, environment, tmp, read_only, limits.tmp_mb)
     mark = f"{os.getpid()}-{uuid.uuid4().hex}"
-    with tempfile.TemporaryDirectory(prefix="tutti-run-", ignore_cleanup_errors=True) as name:
+    with git.scratch() as name:
         variables = confinement.variables(place, Path(name)) | dict(env or {})
         process, init = _start(argv, place, variables, mark, limits, Path(name), on_line)
         job = _Job(

@@ -23,6 +23,7 @@ ZERO = "0" * 40
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 MINIMUM_VERSION = (2, 38)
 CONFIG_FILE = Path(__file__).with_name("git.config")
+SCRATCH = "tutti-scratch-"
 NAME, EMAIL = "Tutti", "tutti@localhost"
 
 _OPTIONS = (
@@ -176,6 +177,12 @@ def check_branch(name: str) -> str:
         message = f"“{clean_text(name, 80)}” is not a branch name that Tutti can use."
         raise GitError(message) from None
     return name
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary directory whose name tells which process it belongs to."""
+    prefix = f"{SCRATCH}{os.getpid()}-"
+    return tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
 
 
 def decode(raw: bytes) -> str:

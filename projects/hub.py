@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from projects import git, sources
@@ -50,6 +48,7 @@ from projects.git import GitError, Result
 from projects.text import clean_text
 
 LINK, SUBMODULE = "120000", "160000"
+LONGEST_LINK = 4096
 INTEGRATION = "refs/heads/tutti/integration"
 
 _CONFIG = """\
@@ -193,7 +192,8 @@ class Hub:
         trailers: Mapping[str, str] | None = None,
     ) -> str:
         """Commit `files` (None deletes) on top of `parent`, without a work tree."""
-        with self._scratch() as scratch:
+        with git.scratch() as name:
+            scratch = Path(name)
             env = {"GIT_INDEX_FILE": str(scratch / "index")}
             self._git("read-tree", git.check_sha(parent), env=env)
             lines = self._index_lines(scratch, {_plain(path): files[path] for path in files})
@@ -307,8 +307,8 @@ class Hub:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise GitError(f"{directory} is not empty.")
-        with self._scratch() as scratch:
-            self.write_files(commit, directory, scratch / "index")
+        with git.scratch() as scratch:
+            self.write_files(commit, directory, Path(scratch) / "index")
 
     def write_files(self, commit: str, directory: Path, index: Path) -> None:
         """Write a commit's files to `directory` and their state to the index file `index`."""
@@ -324,8 +324,12 @@ class Hub:
         links = [(path, blob) for path, (mode, blob) in entries.items() if mode == LINK]
         if not links:
             return
-        targets = self._contents([blob.encode() for _, blob in links], 4096)
-        for (path, _), target in zip(links, targets, strict=True):
+        lengths = self.sizes([blob for _, blob in links])
+        short = [(path, blob) for path, blob in links if lengths.get(blob, 0) <= LONGEST_LINK]
+        targets = self._contents([blob.encode() for _, blob in short], LONGEST_LINK)
+        found = dict(zip((path for path, _ in short), targets, strict=True))
+        for path, _ in links:
+            target = found.get(path)
             if target is None or link_target(path, git.decode(target)) is None:
                 raise HubError(f"The link {clean_text(path, 200)} leads out of the repository; "
                                "use a relative path inside it.")  # fmt: skip
@@ -460,11 +464,6 @@ class Hub:
         lines = [f"100644 {blob}\t{path}\0" for path, blob in zip(written, blobs, strict=True)]
         lines += [f"0 {git.ZERO}\t{path}\0" for path in files if files[path] is None]
         return "".join(lines).encode("utf-8", "surrogateescape")
-
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="tutti-", ignore_cleanup_errors=True) as name:
-            yield Path(name)
 
     def _git(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 
 from projects import git
@@ -28,7 +27,7 @@ def take(hub: Hub, bundle: Path, ref: str, *, expected_base: str, max_bytes: int
     """
     git.check_ref(ref)
     _check_file(bundle, max_bytes)
-    with tempfile.TemporaryDirectory(prefix="tutti-in-", ignore_cleanup_errors=True) as name:
+    with git.scratch() as name:
         quarantine = _quarantine(hub, Path(name))
         head = _unbundle(quarantine, bundle)
         check(quarantine, expected_base, head)

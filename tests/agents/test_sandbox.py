@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -174,14 +175,14 @@ def test_endless_output_is_ended(tmp_path, level):
 
 
 def test_lines_go_on_one_by_one_and_errors_are_kept(tmp_path, level):
-    lines = []
+    lines: list[bytes] = []
     done = sh("echo a; echo oops >&2; printf b", tmp_path, on_line=lines.append)
     assert lines == [b"a", b"b"]
     assert done.output == "oops\n"
 
 
 def test_a_line_of_a_hundred_megabytes_is_cut(tmp_path, level):
-    lines = []
+    lines: list[bytes] = []
     done = sh("yes | tr -d '\\n' | head -c 100000000; echo; echo end", tmp_path,
               on_line=lines.append, timeout_seconds=60)  # fmt: skip
     assert len(lines) == 2
@@ -191,7 +192,7 @@ def test_a_line_of_a_hundred_megabytes_is_cut(tmp_path, level):
 
 
 def test_the_middle_of_a_long_stream_is_dropped_but_not_its_end():
-    got = []
+    got: list[bytes] = []
     lines = Lines(got.append, 100, 2_000)
     lines.add(b"".join(b"line %05d\n" % n for n in range(5_000)))
     lines.close()
@@ -277,6 +278,8 @@ def test_a_killed_worker_leaves_no_agent(tmp_path, level):
     if level == "unconfined":
         until(lambda: processes.end_orphans() or not alive("98706"))
     until(lambda: not alive("98706"), seconds=5, what="the agent's end")
+    assert processes.remove_scratch() >= 1
+    assert list(Path(tempfile.gettempdir()).glob(f"tutti-scratch-{worker.pid}-*")) == []
 
 
 def test_an_exception_of_the_listener_ends_the_command(tmp_path, level):

@@ -26,7 +26,7 @@ def hub(tmp_path) -> Hub:
 
 
 @pytest.fixture
-def base(hub) -> str:
+def base(hub):
     return hub.head(integration_ref())
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def canary(tmp_path) -> Path:
+def canary(tmp_path):
     """A file that every planted command writes; inside the sandbox its directory is absent."""
     path = tmp_path / "canary" / "ran"
     path.parent.mkdir()
@@ -47,7 +47,7 @@ def hub(tmp_path) -> Hub:
 
 
 @pytest.fixture
-def base(hub) -> str:
+def base(hub):
     return hub.head(integration_ref())
 
 
@@ -113,7 +113,7 @@ def raw_tree(clone, entries, blob):
     [
         "git config core.fsmonitor 'touch $CANARY'",
         "git config core.hooksPath hooks; mkdir hooks; for h in pre-commit post-commit"
-        " post-checkout reference-transaction post-index-change; do echo 'touch $CANARY' > hooks/$h;"
+        " reference-transaction post-index-change; do echo 'touch $CANARY' > hooks/$h;"
         " chmod +x hooks/$h; done",
         "for h in pre-commit post-checkout reference-transaction post-index-change; do mkdir -p"
         " .git/hooks; echo 'touch $CANARY' > .git/hooks/$h; chmod +x .git/hooks/$h; done",
@@ -210,6 +210,15 @@ def test_a_repository_in_the_repository_is_refused(hub, base, workspace):
 def test_a_link_out_of_the_tree_is_refused(hub, base, workspace, target):
     agent(workspace, f"ln -s {target} link")
     refused(hub, workspace, base, "The link link leads out of the repository")
+
+
+def test_a_link_of_a_megabyte_is_refused(hub, base, tmp_path):
+    long = hub.commit_files(base, {"long": b"x" * 1_000_000}, "Long")
+    assert hub.swap(module_ref(1, "long"), long, None)
+    blob = hub.blobs(long)["long"]
+    bundle = handmade(hub, tmp_path, [(b"120000", b"link", blob)], base)
+    with pytest.raises(HubError, match="leads out"):
+        hub.take_bundle(bundle, REF, expected_base=base)
 
 
 def test_a_link_inside_the_tree_is_taken(hub, base, workspace, tmp_path):

@@ -20,7 +20,7 @@ def git(where, *args, input=None):
 
 
 @pytest.fixture
-def source(tmp_path) -> Path:
+def source(tmp_path):
     path = tmp_path / "source"
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
@@ -37,7 +37,7 @@ def hub(source, tmp_path) -> Hub:
 
 
 @pytest.fixture
-def base(hub) -> str:
+def base(hub):
     return hub.head(integration_ref())
 
 
