@@ -1,0 +1,93 @@
+"""The main job on real libraries, by command: what comes out is what upstream wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config import embedded
+from examples.prepare import NAMES, Prepared, prepare
+from tests.faults.installation import Installation
+
+pytestmark = pytest.mark.timeout(400)
+
+HOME = Path(os.environ.get("TUTTI_EXAMPLES") or embedded.CHECKOUT / ".tutti")
+
+
+@pytest.fixture(scope="module")
+def tutti(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    made = Installation(tmp_path_factory.mktemp("whole") / "home")
+    (made.home / "logs").mkdir(parents=True)
+    made.env["TUTTI_SOURCE_ROOTS"] = str(HOME.resolve())
+    made.env["TUTTI_RUN_THREADS"] = "12"
+    made.open()
+    yield made
+    made.close()
+
+
+def plan_file(tutti: Installation, example: Prepared, name: str, *, leave_out: str) -> Path:
+    """The example's plan at a speed for tests, without some of its scenes."""
+    text = example.plan_file.read_text()
+    whole = text.replace("scale: 1.2", "scale: 0.25").replace("scale: 1.0", "scale: 0.25")
+    assert whole != text
+    if leave_out:
+        assert "leave_out: []" in whole
+        whole = whole.replace("leave_out: []", f"leave_out: [{leave_out}]")
+    path = tutti.home / f"{name}.yaml"
+    path.write_text(whole)
+    return path
+
+
+def run(
+    tutti: Installation, example: Prepared, slug: str, ceiling: int, *, leave_out: str = ""
+) -> dict:
+    """Create, approve and run a project until its end; returns what --json wrote."""
+    tutti.commands(
+        ["project_create", slug, "--source", str(example.repo), "--owner", "owner",
+         "--plan", str(plan_file(tutti, example, slug, leave_out=leave_out)),
+         "--environment", str(example.environment)]
+    )  # fmt: skip
+    figures = tutti.home / f"{slug}.json"
+    job = tutti.start(
+        "project_run", slug, "--approve-as", "owner", "--wait", "--ceiling", str(ceiling),
+        "--json", str(figures), log=slug,
+    )  # fmt: skip
+    tutti.finishes(slug, job, seconds=300)
+    return json.loads(figures.read_text())
+
+
+def owned_files(tutti: Installation, slug: str) -> list[str]:
+    """Files on the integration branch that some module owns, parts of splits left out."""
+    globs = tutti.rows(
+        "SELECT c.owns FROM projects_contract c JOIN projects_module m ON m.contract_id = c.id "
+        "JOIN projects_project p ON p.id = m.project_id WHERE p.slug = %s", slug
+    )  # fmt: skip
+    return sorted({path for (owns,) in globs for path in owns})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_library_is_rebuilt_as_upstream_wrote_it(tutti, name):
+    example = prepare(name, HOME)
+    done = run(tutti, example, name, 5)
+    assert done["totals"]["merged"] == done["totals"]["modules"] > 0
+    paths = owned_files(tutti, name)
+    assert paths
+    for path in paths:
+        assert tutti.show(name, path) == (example.upstream / path).read_text(), path
+    ends = [one for one in done["runs"] if one["kind"] == "finish"]
+    assert [one["status"] for one in ends] == ["succeeded"]
+
+
+def test_the_ceiling_changes_the_time_and_nothing_else(tutti):
+    example = prepare("itsdangerous", HOME)
+    alone, together = (run(tutti, example, f"its-{n}", n) for n in (1, 5))
+    trees = [
+        tutti.git(f"its-{n}", "rev-parse", "refs/heads/tutti/integration^{tree}") for n in (1, 5)
+    ]
+    assert trees[0] == trees[1]
+    assert alone["totals"]["tokens"] == together["totals"]["tokens"] > 0
+    assert together["totals"]["wall_seconds"] < alone["totals"]["wall_seconds"]
