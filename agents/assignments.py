@@ -1,4 +1,4 @@
-"""The whole input of one turn: instructions, contract, tests, findings and the reminder to split."""
+"""The whole input of one turn: instructions, contract, tests, findings, reminder to split."""
 
 from __future__ import annotations
 

@@ -34,11 +34,13 @@ def project_recover(project: Project, by: live.Actor, *, host: str = "") -> list
     """
     said = []
     rows = Run.objects.filter(project=project, status__in=["running", "checking", "stopping"])
-    lost = set(run.pk for run in lost_runs(30))
+    lost = {run.pk for run in lost_runs(30)}
     for run in rows.select_related("module", "project"):
-        if (host and run.host == host) or run.pk in lost:
-            if runs.run_lost(run, Run.Status.STALLED, "Given up by a recovery.", "worker_lost"):
-                said.append(f"Run {run.pk} ({run.kind}) was given up; another run goes on.")
+        is_gone = (host and run.host == host) or run.pk in lost
+        if is_gone and runs.run_lost(
+            run, Run.Status.STALLED, "Given up by a recovery.", "worker_lost"
+        ):
+            said.append(f"Run {run.pk} ({run.kind}) was given up; another run goes on.")
     with live.change(project) as change:
         held = Run.objects.filter(project=project, holds_slot=True).count()
         if change.project.active_runs != held:

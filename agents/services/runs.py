@@ -18,6 +18,7 @@ from agents.models import Profile, Run, RunLog
 from agents.services.profiles import ROLE_OF, profile_for
 from projects import live
 from projects.models import Module, Plan, Project
+from projects.services.modules import module_pause
 
 S = Run.Status
 
@@ -242,7 +243,10 @@ def run_lost(run: Run, status: str, reason: str, kind: str) -> bool:
 
 
 def run_stop(run: Run, by: live.Actor, reason: str = "") -> None:
-    """Ask a run to end; its worker notices within a second. A queued one ends at once."""
+    """Ask a run to end; its worker notices within a second. A queued one ends at once.
+
+    Its module is paused, or the next tick would start the same work again.
+    """
     sentence = reason or f"Stopped by {by.name.split(':', 1)[-1]}."
     with live.change(run.project_id) as change:
         run.refresh_from_db()
@@ -266,6 +270,8 @@ def run_stop(run: Run, by: live.Actor, reason: str = "") -> None:
         else:
             return
         change.event("run.stop", run.topic, by, run=run.pk, reason=sentence)
+        if run.module:
+            module_pause(run.module, by)
 
 
 def log_append(run: Run, rows: Sequence[tuple[str, dict[str, Any]]], after: int) -> int:

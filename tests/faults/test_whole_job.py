@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def plan_file(tutti: Installation, example: Prepared, name: str, *, leave_out: s
 
 def run(
     tutti: Installation, example: Prepared, slug: str, ceiling: int, *, leave_out: str = ""
-) -> dict:
+) -> dict[str, Any]:
     """Create, approve and run a project until its end; returns what --json wrote."""
     tutti.commands(
         ["project_create", slug, "--source", str(example.repo), "--owner", "owner",
@@ -57,7 +58,8 @@ def run(
         "--json", str(figures), log=slug,
     )  # fmt: skip
     tutti.finishes(slug, job, seconds=300)
-    return json.loads(figures.read_text())
+    found: dict[str, Any] = json.loads(figures.read_text())
+    return found
 
 
 def owned_files(tutti: Installation, slug: str) -> list[str]:
