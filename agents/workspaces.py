@@ -100,6 +100,7 @@ class Workspace:
         for directory in (self.path, self.home, self.tmp, self.out):
             directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         self.directory.chmod(0o700)
+        _disarm(self.home)
         repository = self.path / ".git"
         init(repository, bare=False)
         self._copy(hub, repository, [commit, *wanted.values()])
@@ -260,6 +261,15 @@ def _plain_file(path: Path, max_bytes: int) -> Path:
             "size",
         )
     return path
+
+
+def _disarm(home: Path) -> None:
+    """Remove links and pipes that an agent left in its home: the server writes prompts there."""
+    home.chmod(0o700)
+    for path in home.iterdir():
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            path.unlink()
 
 
 def _remove_tree(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -196,6 +195,14 @@ def test_a_worktree_setting_leads_nowhere(hub, base, workspace, canary):
     agent(workspace, f"git config core.worktree {canary.parent}; echo x > a.py")
     with pytest.raises(WorkspaceError, match="is broken"):
         workspace.checkpoint("x", BOT)
+
+
+def test_links_left_in_the_home_do_not_lead_the_server_out(hub, base, workspace, canary):
+    (workspace.home / "prompt.md").symlink_to(canary)
+    os.mkfifo(workspace.home / "pipe")
+    workspace.prepare(hub, base)
+    (workspace.home / "prompt.md").write_text("for the agent")
+    assert [path.name for path in workspace.home.iterdir()] == ["prompt.md"]
 
 
 # --- What the work may not hold ------------------------------------------------------------------
