@@ -16,9 +16,10 @@ from agents.services import runs
 from agents.services.outcomes import fail, judge, merge_refused
 from agents.supervision import INTERRUPTED, supervisor
 from agents.work import Ended, Log, Work
+from agents.workspaces import WorkspaceError
 from projects import live
 from projects.git import GitError
-from projects.hub import Hub, integration_ref
+from projects.hub import Hub, HubError, integration_ref
 from projects.lifecycle import transition
 from projects.models import Module
 from projects.plancontent import contracts_of
@@ -47,8 +48,10 @@ def execute(run: Run) -> list[Run]:
             return _ended(work, ended.order)
         except BackendError as error:
             return fail(work, str(error), kind=error.kind, owner=error.owner)
-        except GitError as error:
+        except (HubError, WorkspaceError) as error:
             return fail(work, str(error), kind="repo", owner=Run.Owner.AGENT)
+        except GitError as error:
+            return fail(work, str(error), kind="git", owner=Run.Owner.TUTTI)
         except DatabaseError:
             # Whoever comes after the lease has the rows; this worker may not even see them.
             logger.exception("Run %s is left to its lease", run.pk)

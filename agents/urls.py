@@ -11,6 +11,7 @@ MODULE = "projects/<slug:slug>/modules/<path:module>"
 
 urlpatterns = [
     path("projects/<slug:slug>/board/", board.board, name="board"),
+    path("projects/<slug:slug>/recover/", board.project_recover, name="project-recover"),
     path("projects/<slug:slug>/plan/coupling/", coupling.coupling, name="coupling"),
     path(
         "projects/<slug:slug>/plan/coupling/apply/", coupling.coupling_apply, name="coupling-apply"

@@ -13,6 +13,7 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 
 LONGEST = 300
 MOST_STARS = 12
+MOST_IN_ONE = 3
 
 _WILD = re.compile(r"[*?\[\\]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -32,8 +33,12 @@ def fault(glob: str, tracked: Files | None = None) -> str | None:
         return f"has spaces at an end, control characters, or more than {LONGEST} characters"
     if outside := _outside(body, tracked):
         return outside
-    if body.count("*") > MOST_STARS:
-        return f"has more than {MOST_STARS} stars"
+    segments = body.split("/")
+    if body.count("*") > MOST_STARS or segments.count("**") > MOST_IN_ONE:
+        return f"has more than {MOST_STARS} stars, or more than {MOST_IN_ONE} times **"
+    if any(part != "**" and part.count("*") > MOST_IN_ONE for part in segments):
+        # Each star of one name multiplies the time that a match may take.
+        return f"has more than {MOST_IN_ONE} stars between two slashes"
     try:
         spec = compile_globs((body,))
     except (GitIgnorePatternError, re.error, ValueError) as error:

@@ -66,6 +66,7 @@ PAGES = [
     Row("projects:project", "GET", VIEWER),
     Row("projects:card", "GET", VIEWER),
     Row("projects:pause", "POST", MAINTAINER),
+    Row("agents:project-recover", "POST", MAINTAINER),
     Row("projects:resume", "POST", MAINTAINER),
     Row("projects:publish", "POST", MAINTAINER),
     Row("projects:settings", "GET", VIEWER),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import connection
 from django.db.models import Count, F, Q
 
+from agents import processes
 from agents.models import Run
 from agents.services import runs
 from projects import live
@@ -48,6 +49,8 @@ def project_recover(project: Project, by: live.Actor, *, host: str = "") -> list
             Project.objects.filter(pk=project.pk).update(active_runs=held)
         for sentence in said:
             change.event("project.recovered", project.topic, by, did=sentence)
+    if host and (ended := processes.end_orphans()):
+        said.append(f"{ended} processes of dead workers were ended.")
     for plan in Plan.objects.filter(project=project, status=Plan.Status.APPROVED):
         if plan.blocked_reason and plan.decided_by:
             plan_retry(plan, plan.decided_by)

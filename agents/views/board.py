@@ -6,13 +6,16 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
-from django.views.decorators.http import require_GET
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
 
 from agents import pages, summaries
-from projects import access
+from agents.services import recovery
+from projects import access, live
 from projects.access import HtmxRequest
-from projects.models import Project
+from projects.models import Project, Role
 from projects.views.live import live_response
+from reviews.answers import acted
 
 
 @login_required
@@ -26,6 +29,18 @@ def board(request: HtmxRequest, slug: str) -> HttpResponse:
         project,
         f"{project.topic}/board",
     )
+
+
+@login_required
+@require_POST
+def project_recover(request: HtmxRequest, slug: str) -> HttpResponse:
+    project = access.project_for(request.user, slug, role=Role.MAINTAINER)
+
+    def act() -> str:
+        did = recovery.project_recover(project, live.Actor.person(request.user))
+        return " ".join(did) or "Nothing was to be put right."
+
+    return acted(request, reverse("agents:board", args=[slug]), act)
 
 
 def _context(project: Project) -> dict[str, Any]:
