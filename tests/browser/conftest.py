@@ -11,9 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from django.conf import settings
+from django.db import connection
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.wait import until
 
@@ -64,7 +68,9 @@ def complaints() -> list[str]:
 def page(browser: Browser, complaints: list[str], tmp_path: Path) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    # A deadline, not a goal: the machine may be busy with the rest of the tests.
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=15_000)
 
     def note(message: ConsoleMessage) -> None:
         # Who leaves a page while its socket still connects cuts it off; that is no fault.
@@ -116,18 +122,41 @@ class Server:
             self.process = None
 
 
-@pytest.fixture
-def server(service_env: dict[str, str], tutti_home: Path, tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def daphne(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One web process for all tests of this folder: its start takes longer than most of them."""
+    home = tmp_path_factory.mktemp("web")
+    found = connection.settings_dict
+    host, name = quote(found["HOST"], safe="/"), found["NAME"]
+    login = quote(found["USER"]) + (f":{quote(found['PASSWORD'])}" if found["PASSWORD"] else "")
+    where = f"localhost:{found['PORT']}" if found["PORT"] else ""
     environment = {
-        **service_env,
-        "TUTTI_HOME": str(tutti_home),
-        "TUTTI_SOURCE_ROOTS": str(tmp_path),
+        **os.environ,
+        "DATABASE_URL": f"postgresql://{login}@{where}/{name}?host={host}",
+        "REDIS_URL": settings.REDIS_URL,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "TUTTI_HOME": str(home),
+        "TUTTI_SOURCE_ROOTS": str(tmp_path_factory.getbasetemp()),
         "ALLOWED_HOSTS": "127.0.0.1",
     }
-    made = Server(environment, tmp_path / "daphne.log")
-    made.start()
+    made = Server(environment, home / "daphne.log")
     yield made
     made.kill()
+
+
+@pytest.fixture
+def tutti_home(settings: Any, daphne: Server, tmp_path: Path) -> Path:
+    """The data directory that the test and the web process share."""
+    settings.TUTTI_HOME = Path(daphne.environment["TUTTI_HOME"])
+    settings.TUTTI_SOURCE_ROOTS = [tmp_path]
+    return Path(settings.TUTTI_HOME)
+
+
+@pytest.fixture
+def server(transactional_db: None, tutti_home: Path, daphne: Server) -> Server:
+    if daphne.process is None:
+        daphne.start()
+    return daphne
 
 
 @pytest.fixture

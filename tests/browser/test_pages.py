@@ -39,6 +39,7 @@ def enter(page: Page, server, user: User, url: str) -> None:
     """Sign in by a one-time link, with Enter alone."""
     token = services.login_link_create(user=user, next_url=url)
     page.goto(f"{server.url}/login/once/{token}/")
+    expect(page.get_by_role("button", name="Sign in as")).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_url(f"{server.url}{url}")
 
