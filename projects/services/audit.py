@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from projects.live import event_hash
 from projects.models import Event, Project
 
-COLUMNS = ("number", "at", "actor", "kind", "topic", "data", "previous_hash", "hash")
+#: All that an event's hash is made of, so that whoever has the export can prove the chain.
+COLUMNS = (
+    "project_id", "number", "at", "actor", "user_id", "kind", "topic", "data", "previous_hash",
+    "hash",
+)  # fmt: skip
 
 
 def verify(project: Project) -> str:
@@ -53,5 +57,7 @@ def _rows(project: Project) -> Iterator[dict[str, object]]:
 
 def _cell(value: object) -> str:
     """A cell that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
     return f"'{text}" if text[:1] in "=+-@\t\r" else text
