@@ -255,8 +255,14 @@ def recording(module: str, kind: str, number: int, turn: Turn) -> list[dict[str,
     put_back = [{"event": "restore", "path": p, "ref": ref} for p, ref in turn.restore.items()]
     usage = {"event": "usage", "input_tokens": 100, "output_tokens": 10, "quality": "exact"}
     answer = {"event": "result", "data": turn.result}
-    done = [{"event": "message", "text": f"{kind} of {module}"}, *written, *put_back, usage, answer]
-    at = [{"at": turn.seconds, **event} for event in done]
+    done: list[dict[str, Any]] = [
+        {"event": "message", "text": f"{kind} of {module}"},
+        *written,
+        *put_back,
+        usage,
+        answer,
+    ]
+    at: list[dict[str, Any]] = [{"at": turn.seconds, **event} for event in done]
     return [head, *at, {"at": turn.seconds, "event": "exit", "code": turn.exit_code}]
 
 

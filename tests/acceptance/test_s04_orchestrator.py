@@ -68,7 +68,7 @@ def test_too_large_a_fix_is_another_agents(team):
     (fix,) = stage.runs("a", "fix")
     assert (fix.status, fix.reason_owner) == ("failed", "agent")
     assert "more than the 2 that are allowed" in fix.reason
-    built, again = stage.runs("a", "build")
+    _, again = stage.runs("a", "build")
     assert again.role == "executor"
     assert "more than the 2 that are allowed" in again.assignments[0]["text"]
     assert stage.merged_file("a.py") == code("a") + "# done\n"

@@ -11,7 +11,7 @@ def test_every_assignment_reminds_and_names_what_is_coupled(team):
     stage = team(part("a"), given("b", needs=[need("a", "coupled")]), given("c"))
     stage.run()
     assert set(stage.statuses().values()) == {"merged"}
-    reminders = {"a": [], "b": [], "c": []}
+    reminders: dict[str, list[str]] = {"a": [], "b": [], "c": []}
     for run in stage.project.runs.filter(module__isnull=False):
         for turn in run.assignments:
             assert turn["text"].count(SPLIT) == 1

@@ -1,0 +1,77 @@
+"""The record of a project proves itself, and goes out whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connection, transaction
+from django.utils.dateparse import parse_datetime
+
+from projects.live import event_hash
+from projects.models import Event
+from projects.services.audit import verify
+from tests.acceptance.stage import Stage, given
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def done(team) -> Stage:
+    stage: Stage = team(given("a"))
+    stage.run()
+    assert stage.statuses() == {"a": "merged"}
+    return stage
+
+
+def said(*command: str) -> str:
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
+def tampered(sql: str, *values: int | str) -> None:
+    """Change the record as somebody with the database's own rights could."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute(sql, values)
+
+
+def test_the_chain_holds_and_a_changed_row_is_found(done):
+    assert f"{done.project.event_count} events, chain whole" in said("audit_verify", done.slug)
+    event = done.events("plan.approved")[0]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Event.objects.filter(pk=event.pk).update(actor="person:bob")
+
+    tampered("UPDATE projects_event SET actor = 'person:bob' WHERE id = %s", event.pk)
+    with pytest.raises(CommandError, match=rf"Event {event.number} \(plan.approved\) was changed"):
+        said("audit_verify", done.slug)
+    tampered("UPDATE projects_event SET actor = %s WHERE id = %s", event.actor, event.pk)
+    assert verify(done.project) == ""
+
+
+def test_a_row_that_is_gone_is_found(done):
+    last = Event.objects.filter(project=done.project).latest("number")
+    tampered("DELETE FROM projects_event WHERE id = %s", last.pk)
+    assert verify(done.project) != ""
+    last.save(force_insert=True)
+    assert verify(done.project) == ""
+
+
+def test_the_export_holds_the_whole_chain(done):
+    rows = [json.loads(line) for line in said("audit_export", done.slug).splitlines()]
+    assert len(rows) == done.project.event_count
+    before = ""
+    for number, row in enumerate(rows, start=1):
+        assert (row["number"], row["previous_hash"]) == (number, before)
+        values = {**row, "at": parse_datetime(row["at"])}
+        assert event_hash(Event(**values)) == row["hash"]
+        before = row["hash"]
+    assert before == done.project.event_hash
+    table = list(csv.DictReader(StringIO(said("audit_export", done.slug, "--format", "csv"))))
+    assert [row["hash"] for row in table] == [row["hash"] for row in rows]
+    assert [json.loads(row["data"]) for row in table] == [row["data"] for row in rows]

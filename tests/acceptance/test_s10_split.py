@@ -1,0 +1,106 @@
+"""An agent may split its module: by policy at once, beyond it when a person says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.services.answers import request_answer
+from projects import live
+from projects.hub import module_ref
+from projects.models import Attention
+from projects.services.modules import module_cancel, module_retry
+from reviews.models import Merge
+from tests.acceptance.stage import APPROVE, STUB, Turn, check, code, proof
+
+PARTS = ("x", "y")
+BOTH = {"x.py": code("x"), "y.py": code("y")}
+
+
+def half(name: str) -> dict[str, Any]:
+    tests = {"paths": [f"tests/test_{name}.py"], "given": True}
+    return {"slug": f"big/{name}", "owns": [f"{name}.py"], "tests": tests, "checks": [check(name)]}
+
+
+SPLIT = Turn(result={"split": {"modules": [half(name) for name in PARTS]}})
+
+
+def big(team, **policies: Any):
+    """One module with two files, whose agent splits it, and recorded agents for the parts."""
+    files = {f"{name}.py": STUB for name in PARTS}
+    files |= {f"tests/test_{name}.py": proof(name) for name in PARTS}
+    whole = {
+        "slug": "big",
+        "owns": ["x.py", "y.py"],
+        "tests": {"paths": ["tests/test_x.py", "tests/test_y.py"], "given": True},
+        "checks": [check("x"), check("y")],
+    }
+    stage = team(whole, files=files, policies=policies)
+    stage.play("big", "build", SPLIT, Turn(BOTH))
+    for name in PARTS:
+        stage.play(f"big/{name}", "build", Turn({f"{name}.py": code(name)}))
+        stage.play(f"big/{name}", "review", APPROVE)
+    return stage
+
+
+def test_a_split_within_the_policy_goes_on_at_once(team):
+    stage = big(team)
+    stage.run()
+    assert stage.statuses() == {"big": "merged", "big/x": "merged", "big/y": "merged"}
+    assert stage.path_of("big") == [
+        "waiting", "planning", "building", "built", "reviewing", "merging", "merged",
+    ]  # fmt: skip
+    (event,) = stage.events("module.split")
+    (built,) = stage.runs("big", "build")
+    assert (event.actor, event.data["children"]) == (f"run:{built.pk}", ["big/x", "big/y"])
+    assert (built.status, built.reason_kind) == ("succeeded", "split")
+    assert not stage.events("request.asked")
+
+    parent = module_ref(1, "big")
+    merges = {merge.module.slug: merge for merge in Merge.objects.select_related("module")}
+    assert (merges["big/x"].branch, merges["big/y"].branch) == (parent, parent)
+    assert merges["big"].branch == "refs/heads/tutti/integration"
+    recheck = stage.runs("big", "recheck")[-1]
+    for slug in ("big/x", "big/y"):
+        assert recheck.started_at > merges[slug].ended_at
+    assert {name: stage.merged_file(name) for name in BOTH} == BOTH
+
+
+def test_a_refused_split_lets_the_agent_build_alone(team):
+    stage = big(team, split={"depth": 0, "modules": 0})
+    stage.run()
+    assert stage.statuses() == {"big": "needs_person"}
+    assert stage.module("big").reason == "May big split into big/x, big/y?"
+    request_answer(stage.request("big"), False, stage.owner, "It is small.")
+    stage.work()
+    assert stage.statuses() == {"big": "merged"}
+    assert "It is small." in stage.runs("big", "build")[1].assignments[0]["text"]
+
+
+def test_a_granted_split_whose_part_is_cancelled_asks_a_person(team):
+    stage = big(team, split={"depth": 1, "modules": 1})
+    stage.run()
+    assert stage.statuses() == {"big": "needs_person"}
+    by = live.Actor.person(stage.owner)
+    request_answer(stage.request("big"), True, stage.owner)
+    assert stage.statuses() == {"big": "built", "big/x": "waiting", "big/y": "waiting"}
+    module_cancel(stage.module("big/y"), by, "Not needed.")
+    stage.work()
+    assert stage.statuses() == {"big": "needs_person", "big/x": "merged", "big/y": "cancelled"}
+    assert "Its part big/y was cancelled." in stage.module("big").reason
+    asked = Attention.objects.get(topic=stage.module("big").topic, closed_at=None)
+    assert asked.kind == "needs_person"
+
+    module_retry(stage.module("big/y"), by)
+    stage.work()
+    assert stage.statuses() == {"big": "merged", "big/x": "merged", "big/y": "merged"}
+
+
+def test_parts_outside_the_parents_paths_are_refused(team):
+    stage = big(team)
+    beyond = {**half("y"), "owns": ["y.py", "README"]}
+    stage.play("big", "build", Turn(result={"split": {"modules": [half("x"), beyond]}}), Turn(BOTH))
+    stage.run()
+    assert stage.statuses() == {"big": "merged"}
+    first, _ = stage.runs("big", "build")
+    assert (first.status, first.reason_kind) == ("failed", "answer")
+    assert "README" in first.reason

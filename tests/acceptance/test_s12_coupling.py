@@ -1,0 +1,142 @@
+"""What hangs together waits for each other: lanes, needs, and the merge that tells the truth."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.services.answers import request_answer
+from projects.hub import integration_ref
+from projects.services.errors import Refused
+from projects.services.publishing import publish
+from reviews.models import CheckResult, Merge
+from tests import factories
+from tests.acceptance.stage import Stage, Turn, code, given, need, proof
+
+USES = 'import a\n\n\ndef answer():\n    return a.answer() + "b"\n'
+PROOF_OF_USE = proof("b").replace('"b")', '"ab")')
+BASE = "refs/tutti/base"
+
+
+def number(stage: Stage, kind: str, slug: str) -> int:
+    """The number of the last event of a kind for a module."""
+    return max(event.number for event in stage.events(kind) if event.data["slug"] == slug)
+
+
+def test_modules_of_a_lane_never_run_together(team):
+    stage = team(given("a"), given("b", needs=[need("a", "coupled")]), given("c"))
+    stage.run()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert stage.module("a").lane == stage.module("b").lane != ""
+    assert stage.module("c").lane == ""
+    first, second = sorted("ab", key=lambda slug: number(stage, "module.merged", slug))
+    assert number(stage, "module.planning", second) > number(stage, "module.merged", first)
+    assert number(stage, "module.planning", "c") < number(stage, "module.merged", first)
+    last = max(run.ended_at for run in stage.runs(first, "merge"))
+    assert all(run.queued_at > last for run in stage.project.runs.filter(module__slug=second))
+
+
+def test_an_agent_says_that_modules_are_coupled(team):
+    stage = team(given("a"), given("b"))
+    says = Turn(result={"coupled_with": ["b"], "reason": "Both count."})
+    asks = Turn(result={"exception": {"paths": ["b.txt"], "reason": "Words."}})
+    for name, first in (("a", says), ("b", asks)):
+        stage.play(name, "build", first, Turn({f"{name}.py": code(name)}))
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person", "b": "needs_person"}
+    assert stage.module("a").reason == "a says that it is coupled with b: Both count."
+    request_answer(stage.request("a"), True, stage.owner)
+    assert stage.module("a").lane == stage.module("b").lane == "coupled-a"
+    assert stage.statuses()["a"] == "waiting", "b is at work in their lane"
+    stage.work()
+    assert stage.statuses() == {"a": "waiting", "b": "needs_person"}
+    request_answer(stage.request("b"), False, stage.owner)
+    stage.work()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    assert number(stage, "module.building", "a") > number(stage, "module.merged", "b")
+    assert (
+        "coupled, don't parallelize: a, b." in stage.runs("a", "build")[-1].assignments[0]["text"]
+    )
+
+
+def test_a_contract_is_built_against_and_an_implementation_waited_for(team):
+    stage = team(
+        given("a"),
+        given("b", needs=[need("a", "contract")]),
+        given("c", needs=[need("a", "implementation")]),
+        files={"tests/test_b.py": PROOF_OF_USE},
+    )
+    stage.play("a", "build", Turn({"a.py": code("a")}, seconds=4))
+    stage.play("b", "build", Turn({"b.py": USES}))
+    stage.run()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert stage.path_of("b") == [
+        "waiting", "planning", "building", "built", "reviewing", "merging", "merged",
+    ]  # fmt: skip
+    merged = number(stage, "module.merged", "a")
+    assert number(stage, "module.built", "b") < merged < number(stage, "module.reviewing", "b")
+    assert stage.runs("b", "recheck")[-1].status == "succeeded"
+    assert len(stage.runs("b", "build")) == 1
+    green = CheckResult.objects.filter(module__slug="b", phase="green").order_by("pk")
+    assert [check.ok for check in green] == [False, True]
+    assert number(stage, "module.planning", "c") > merged
+
+
+def test_a_merge_that_is_clean_but_red_goes_back(team):
+    both = 'python3 -c \'import a, b; assert getattr(a, "N", 0) + getattr(b, "N", 0) < 2\''
+    stage = team(given("a"), given("b"), checks=[{"run": both, "at": "merge"}])
+    for name in "ab":
+        greedy = {f"{name}.py": code(name) + "\n\nN = 1\n"}
+        stage.play(name, "build", Turn(greedy), Turn({f"{name}.py": code(name)}))
+    stage.run()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    refused = Merge.objects.get(status="refused")
+    loser = refused.module.slug
+    assert "On the merged tree" in refused.reason
+    head = stage.hub.head(integration_ref())
+    assert not stage.hub.is_ancestor(refused.tested_commit, head), "the branch never moved"
+    (finding,) = stage.findings(loser, "merge")
+    again = stage.runs(loser, "build")[1]
+    assert finding.message.splitlines()[0] in again.assignments[0]["text"]
+    assert again.parallel_only, "these tokens exist only because work ran in parallel"
+    for merge in Merge.objects.filter(status="merged"):
+        checks = CheckResult.objects.filter(phase="merge", commit=merge.tested_commit)
+        assert {check.ok for check in checks} == {True}
+        assert {check.command for check in checks} >= {both}
+
+
+def test_a_conflict_goes_back(team):
+    stage = team(given("a"), given("b"), policies={"exceptions": {"allow": ["README"]}})
+    for name in "ab":
+        asks = Turn(result={"exception": {"paths": ["README"], "reason": "A word."}})
+        clash = Turn({f"{name}.py": code(name), "README": f"Words of {name}.\n"}, seconds=0.5)
+        stage.play(name, "build", asks, clash, Turn(restore={"README": BASE}))
+    stage.run()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    found = [*stage.findings("a", "conflict"), *stage.findings("b", "conflict")]
+    assert len(found) == 1
+    finding = found[0]
+    assert finding.path == "README"
+    winner = "a" if finding.module.slug == "b" else "b"
+    assert stage.merged_file("README") == f"Words of {winner}.\n"
+
+
+def test_what_is_merged_reaches_the_team_when_a_person_publishes(team):
+    stage = team(given("a"))
+    before = factories.git(stage.source, "rev-parse", "main")
+    stage.run()
+    assert factories.git(stage.source, "rev-parse", "main") == before
+    publish(stage.project, stage.owner, "for-review")
+    assert factories.git(stage.source, "rev-parse", "for-review") == stage.merged_head
+    factories.git(stage.source, "checkout", "-q", "--detach")
+    publish(stage.project, stage.owner)
+    assert factories.git(stage.source, "rev-parse", "main") == stage.merged_head
+    told = [(event.actor, event.data["branch"]) for event in stage.events("project.published")]
+    assert told == [("person:alice", "for-review"), ("person:alice", "main")]
+
+    factories.git(stage.source, "checkout", "-q", "main")
+    theirs = factories.commit(stage.source, {"theirs.txt": "1\n"})
+    factories.git(stage.source, "reset", "-q", "--hard", f"{theirs}")
+    factories.git(stage.source, "checkout", "-q", "--detach")
+    with pytest.raises(Refused):
+        publish(stage.project, stage.owner)
+    assert factories.git(stage.source, "rev-parse", "main") == theirs
