@@ -31,11 +31,21 @@ HASTE = {
     "TUTTI_TICK_SECONDS": "1",
     "TUTTI_RUN_THREADS": "6",
 }
-COMMANDS = """
-import json, sys
-from django.core.management import execute_from_command_line
-for words in json.loads(sys.argv[1]):
-    execute_from_command_line(["manage.py", *words])
+#: Runs management commands as they come, for a process of Django's takes longer to start.
+CONSOLE = """
+import io, json, sys, django
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+for line in sys.stdin:
+    said, error = io.StringIO(), ""
+    try:
+        for words in json.loads(line):
+            call_command(*words, stdout=said)
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    connection.close()
+    print(json.dumps([said.getvalue(), error]), flush=True)
 """
 OWNER = ["createsuperuser", "--noinput", "--username=owner", "--email=owner@example.org"]
 
@@ -54,30 +64,40 @@ class Installation:
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }
         self.running: list[subprocess.Popen[bytes]] = []
+        self.console: subprocess.Popen[str] | None = None
 
     def open(self) -> None:
         embedded.start(self.home)
-        self.commands(["migrate", "-v0"], OWNER)
+        self.commands(["migrate", "-v", "0"], OWNER)
 
     def close(self) -> None:
         for process in self.running:
             self.end(process)
+        if self.console is not None:
+            self.console.communicate()
+            self.console = None
         processes.end_processes([p for p, _ in processes.marked(f"{self.home}#")], seconds=5)
         embedded.stop(self.home)
 
     # --- Processes -------------------------------------------------------------------------------
 
-    def commands(self, *words: Sequence[str]) -> str:
-        """Run management commands in one process, which has to end well; returns its output."""
-        done = subprocess.run(
-            [sys.executable, "-c", COMMANDS, json.dumps(words)],
-            cwd=embedded.CHECKOUT,
-            env=self.env,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def commands(self, *commands: Sequence[str]) -> str:
+        """Run management commands, which have to end well; returns their output."""
+        if self.console is None:
+            self.console = subprocess.Popen(
+                [sys.executable, "-c", CONSOLE],
+                cwd=embedded.CHECKOUT,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self.console.stdin is not None and self.console.stdout is not None
+        self.console.stdin.write(json.dumps(commands) + "\n")
+        self.console.stdin.flush()
+        said, error = json.loads(self.console.stdout.readline())
+        assert not error, error
+        return str(said)
 
     def start(self, *words: str, log: str = "job") -> subprocess.Popen[bytes]:
         """Start a management command in a session of its own; its output goes to logs/."""
@@ -248,7 +268,7 @@ def record(folder: Path, name: str, seconds: float) -> None:
     base = folder / "recordings" / "base"
     base.mkdir(parents=True, exist_ok=True)
     turns = {
-        "tests": stage.Turn({f"tests/test_{name}.py": stage.tests_of(name)}, {"outline": name}),
+        "tests": stage.Turn({f"tests/test_{name}.py": stage.proof(name)}, {"outline": name}),
         "build": stage.Turn({f"{name}.py": stage.code(name)}, {"summary": f"{name} answers."}),
         "review": stage.APPROVE,
     }
