@@ -82,8 +82,10 @@ def env_paths(name: str, default: list[Path]) -> list[Path]:
     return [Path(part).expanduser() for part in env_list(name, [], separator=os.pathsep)] or default
 
 
-def database(url: str) -> dict[str, Any]:
+def database(url: str, *, idle_seconds: int = 60) -> dict[str, Any]:
     """Turn a database URL into Django's settings; options of the query go to libpq.
+
+    A transaction in which nothing happens for `idle_seconds` is ended by the server.
 
     Raises:
         ImproperlyConfigured: when it is no URL of PostgreSQL.
@@ -92,6 +94,8 @@ def database(url: str) -> dict[str, Any]:
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://")
     options: dict[str, Any] = dict(parse_qsl(parts.query))
+    # A process that was stopped in the middle (a frozen host, Ctrl-Z) would keep its locks for ever.
+    options.setdefault("options", f"-c idle_in_transaction_session_timeout={idle_seconds}s")
     host = options.pop("host", None) or unquote(parts.hostname or "")
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -207,7 +211,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": database(DATABASE_URL)}
+DATABASES = {"default": database(DATABASE_URL, idle_seconds=2 * TUTTI_LEASE_SECONDS)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {
