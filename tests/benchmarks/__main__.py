@@ -32,8 +32,8 @@ def main() -> int:
             found.append(one)
             mark = {True: "ok", False: "MISSED", None: ""}[one.ok]
             print(f"{one.name:<80} {one.value:>8g} {one.unit:<5} {one.goal:<8} {mark}", flush=True)
-        if not options.only:
-            rows.write(found, about, options.note, DOCS)
+            if not options.only:
+                rows.write(found, about, options.note, DOCS)
     missed = [one.name for one in found if one.ok is False]
     print(f"{len(found)} figures, {len(missed)} goals missed.")
     return 1 if missed else 0

@@ -157,7 +157,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(tutti: Installation) 
         "SELECT r.id, r.fence, r.ended_at, r.head_commit FROM agents_run r "
         "JOIN projects_project p ON p.id = r.project_id WHERE p.slug = %s AND r.status = 'stalled'"
     )
-    until(lambda: tutti.rows(lost, slug), seconds=20, what="the lease to end")
+    until(lambda: tutti.rows(lost, slug), seconds=40, what="the lease to end")
     before = tutti.rows(lost, slug)
     sleeper.resume()
     tutti.finishes(slug, job)
