@@ -94,7 +94,7 @@ def database(url: str, *, idle_seconds: int = 60) -> dict[str, Any]:
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://")
     options: dict[str, Any] = dict(parse_qsl(parts.query))
-    # A process that was stopped in the middle (a frozen host, Ctrl-Z) would keep its locks for ever.
+    # A process that was frozen in the middle (a paused host, Ctrl-Z) would keep its locks for ever.
     options.setdefault("options", f"-c idle_in_transaction_session_timeout={idle_seconds}s")
     host = options.pop("host", None) or unquote(parts.hostname or "")
     return {
