@@ -98,8 +98,9 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         sandbox=sandbox.level(),
         parallel_only=run.parallel_only or _repairs_parallel_work(work),
     )
-    if run.kind in ("tests", "build"):
-        conversations.delegate(run, assignments.describe(work.module, work.contract))
+    if run.kind in ("tests", "build") and len(run.assignments) == 1:
+        described = assignments.describe(work.module, work.contract)
+        conversations.delegate(run, f"To the {run.role} (run {run.pk}):\n{described}")
     turn = Turn(
         text=assignment.text,
         module=work.module.slug,

@@ -65,6 +65,10 @@ def service_env(transactional_db: None) -> dict[str, str]:
     }
 
 
+# Hashing a password as slowly as in earnest would be most of the time of many tests.
+settings.PASSWORD_HASHERS = ["tests.hashers.QuickHasher"]
+
+
 # --- The cast: alice owns, bob is a member, charlie is a stranger --------------------------------
 
 

@@ -20,4 +20,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         token = login_link_create(user=find_user(options["user"]), next_url=options["next"])
-        self.stdout.write(options["base"].rstrip("/") + reverse("projects:login-once", args=[token]))
+        self.stdout.write(
+            options["base"].rstrip("/") + reverse("projects:login-once", args=[token])
+        )
