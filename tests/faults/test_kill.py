@@ -18,7 +18,7 @@ from tests.faults.installation import Installation, kill_group
 from tests.wait import until
 
 pytestmark = [
-    pytest.mark.timeout(170),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of the death"),
 ]
 
