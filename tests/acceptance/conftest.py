@@ -16,7 +16,7 @@ Team = Callable[..., Stage]
 @pytest.fixture
 def team(transactional_db: None, tutti_home: Any, tmp_path: Any) -> Iterator[Team]:
     """Make a project of small modules; at the end of the test nothing forbidden may be found."""
-    owner = User.objects.create_user("alice", "alice@example.org", "alice-password")
+    owner = User.objects.create(username="alice", email="alice@example.org")
     made: list[Stage] = []
 
     def make(*modules: dict[str, Any], files: dict[str, str] | None = None, **head: Any) -> Stage:
