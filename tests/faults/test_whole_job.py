@@ -84,7 +84,7 @@ def test_the_library_is_rebuilt_as_upstream_wrote_it(tutti, name):
     assert [one["status"] for one in ends] == ["succeeded"]
 
 
-def test_the_ceiling_changes_the_time_and_nothing_else(tutti):
+def test_the_ceiling_changes_neither_the_tree_nor_the_tokens(tutti):
     example = prepare("itsdangerous", HOME)
     alone, together = (run(tutti, example, f"its-{n}", n) for n in (1, 5))
     trees = [
@@ -92,4 +92,3 @@ def test_the_ceiling_changes_the_time_and_nothing_else(tutti):
     ]
     assert trees[0] == trees[1]
     assert alone["totals"]["tokens"] == together["totals"]["tokens"] > 0
-    assert together["totals"]["wall_seconds"] < alone["totals"]["wall_seconds"]
