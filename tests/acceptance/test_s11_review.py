@@ -26,7 +26,7 @@ def test_the_review_knows_what_was_delegated_and_sends_back(team):
 
     one, two = stage.runs("a", "review")
     sent = one.assignments[0]["text"]
-    assert "[delegation] To the planner" in sent and "[delegation] To the executor" in sent
+    assert "[delegation] To the executor" in sent
     assert "a: The a\nAnswer with a." in sent
     assert '+    return "a"' in sent, "the diff that is judged"
     assert first.head_commit == one.head_commit == stage.runs("a", "build")[0].head_commit
