@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Count, F, Q
 
@@ -35,7 +36,7 @@ def project_recover(project: Project, by: live.Actor, *, host: str = "") -> list
     """
     said = []
     rows = Run.objects.filter(project=project, status__in=["running", "checking", "stopping"])
-    lost = {run.pk for run in lost_runs(30)}
+    lost = {run.pk for run in lost_runs(settings.TUTTI_LEASE_SECONDS)}
     for run in rows.select_related("module", "project"):
         is_gone = (host and run.host == host) or run.pk in lost
         if is_gone and runs.run_lost(
