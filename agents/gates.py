@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agents import sandbox
@@ -14,7 +14,7 @@ from projects.models import Contract, Module
 from reviews import ownership
 from reviews.checks import CheckOutcome, red_verdict
 from reviews.interface import check_code
-from reviews.services import Checked, Remark, checks_record
+from reviews.services import Remark, checks_record
 
 RETAKES = 3
 
@@ -73,7 +73,7 @@ def red_gate(work: Work, head: str) -> Verdict:
     if verdict.remarks:
         return verdict
     outcomes = run_and_record(work, contract.checks, head, "red")
-    good, sentence = red_verdict(_as_outcomes(outcomes))
+    good, sentence = red_verdict(outcomes)
     verdict.red = sentence
     if not good:
         tail = "\n".join(outcome.output[-3000:] for outcome in outcomes)
@@ -131,7 +131,7 @@ def _green_once(work: Work, head: str, began: str) -> Verdict:
 
 def run_and_record(
     work: Work, commands: Sequence[str], commit: str, phase: str, *, retry: bool = False
-) -> list[Checked]:
+) -> list[CheckOutcome]:
     """Run checks on a clean checkout of a commit and keep what they did."""
     with checkout(work, commit) as tree:
         return _checks(work, commands, commit, phase, tree, retry=retry)
@@ -145,7 +145,7 @@ def _checks(
     tree: Path,
     *,
     retry: bool = False,
-) -> list[Checked]:
+) -> list[CheckOutcome]:
     outcomes = check(work, commands, tree)
     if retry and any(not outcome.ok for outcome in outcomes):
         outcomes = _again(work, outcomes, tree)
@@ -160,40 +160,17 @@ def _checks(
     return outcomes
 
 
-def _again(work: Work, outcomes: Sequence[Checked], tree: Path) -> list[Checked]:
+def _again(work: Work, outcomes: Sequence[CheckOutcome], tree: Path) -> list[CheckOutcome]:
     """One more try of what was red tells a flaky check from a red one, and says so."""
-    second: list[Checked] = []
+    second: list[CheckOutcome] = []
     for outcome in outcomes:
         if outcome.ok:
             second.append(outcome)
             continue
         (again,) = check(work, [outcome.command], tree)
-        second.append(
-            Checked(
-                again.command,
-                again.exit_code,
-                again.ok,
-                again.kind,
-                outcome.seconds + again.seconds,
-                again.output,
-                flaky=again.ok,
-            )
-        )
+        seconds = outcome.seconds + again.seconds
+        second.append(replace(again, seconds=seconds, flaky=again.ok))
     return second
-
-
-def _as_outcomes(outcomes: Sequence[Checked]) -> list[CheckOutcome]:
-    return [
-        CheckOutcome(
-            command=one.command,
-            exit_code=one.exit_code,
-            seconds=one.seconds,
-            output=one.output,
-            ok=one.ok,
-            kind=one.kind,
-        )
-        for one in outcomes
-    ]
 
 
 def _tests_only(changes: Sequence[Change], contract: Contract) -> list[Remark]:
@@ -243,7 +220,7 @@ def _tests_touched(work: Work, head: str) -> list[Remark]:
     ]
 
 
-def _red_check(outcome: Checked) -> Remark:
+def _red_check(outcome: CheckOutcome) -> Remark:
     return Remark(
         "check",
         f"`{outcome.command}` is {outcome.kind}:\n{outcome.output[-4000:]}",

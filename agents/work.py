@@ -20,8 +20,7 @@ from agents.services import runs
 from agents.supervision import FENCED, INTERRUPTED, Watch
 from projects.hub import Hub, integration_ref, module_ref
 from projects.models import Contract, Module, Plan
-from reviews.checks import run_checks
-from reviews.services import Checked
+from reviews.checks import CheckOutcome, run_checks
 
 LOG_SECONDS = 0.1
 LOG_ROWS = 200
@@ -144,9 +143,9 @@ def slot(work: Work) -> Iterator[None]:
         yield
 
 
-def check(work: Work, commands: Sequence[str], tree: Path) -> list[Checked]:
+def check(work: Work, commands: Sequence[str], tree: Path) -> list[CheckOutcome]:
     """Run check commands in the sandbox, under the machine's limit for checks."""
-    outcomes: list[Checked] = []
+    outcomes: list[CheckOutcome] = []
     for command in commands:
         with slot(work):
             found = run_checks(
@@ -158,17 +157,8 @@ def check(work: Work, commands: Sequence[str], tree: Path) -> list[Checked]:
                 timeout_seconds=settings.TUTTI_CHECK_SECONDS,
             )
         work.obey()
+        outcomes += found
         for one in found:
-            outcomes.append(
-                Checked(
-                    command=one.command,
-                    exit_code=one.exit_code,
-                    ok=one.ok,
-                    kind=str(one.kind),
-                    seconds=one.seconds,
-                    output=one.output,
-                )
-            )
             work.log.add(
                 "check",
                 {"command": one.command, "ok": one.ok, "kind": str(one.kind),

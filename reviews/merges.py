@@ -12,14 +12,15 @@ from projects.hub import Hub
 from projects.lifecycle import transition
 from projects.models import Contract, Dependency, Module
 from reviews import ownership
+from reviews.checks import CheckOutcome
 from reviews.models import Merge, Review
-from reviews.services import Checked, Remark
+from reviews.services import Remark
 
 S = Module.Status
 M = Merge.Status
 
 #: Runs check commands on a commit: (commit, commands) -> outcomes. Handed down by the pipeline.
-Tester = Callable[[str, Sequence[str]], list[Checked]]
+Tester = Callable[[str, Sequence[str]], list[CheckOutcome]]
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Tested:
     """What became of a merge: the row, the outcomes of its checks, and why it was refused."""
 
     merge: Merge
-    outcomes: list[Checked]
+    outcomes: list[CheckOutcome]
     remarks: list[Remark]
 
 
@@ -167,7 +168,7 @@ def _foreign(hub: Hub, merge: Merge, commit: str, contract: Contract) -> list[Re
     ]
 
 
-def _red(merge: Merge, outcome: Checked) -> Remark:
+def _red(merge: Merge, outcome: CheckOutcome) -> Remark:
     tail = outcome.output[-4000:]
     return Remark(
         "merge",

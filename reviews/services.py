@@ -15,6 +15,7 @@ from projects.models import Module
 from projects.services.attention import attention_close
 from projects.services.errors import Refused
 from projects.text import clean_text
+from reviews.checks import CheckOutcome
 from reviews.models import CheckResult, Finding, Review
 
 S = Module.Status
@@ -30,19 +31,6 @@ class Remark:
     path: str = ""
     line: int | None = None
     clause: str = ""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One check command's outcome before it is stored."""
-
-    command: str
-    exit_code: int | None
-    ok: bool
-    kind: str
-    seconds: float
-    output: str = ""
-    flaky: bool = False
 
 
 #: Output kept of a check: enough for its first and last screens.
@@ -78,7 +66,7 @@ def checks_record(
     *,
     project_id: int,
     module: Module | None,
-    outcomes: Iterable[Checked],
+    outcomes: Iterable[CheckOutcome],
     run_topic: str,
     phase: str,
     commit: str,
@@ -94,7 +82,7 @@ def checks_record(
             commit=commit,
             exit_code=outcome.exit_code,
             ok=outcome.ok,
-            kind=outcome.kind,
+            kind=str(outcome.kind),
             flaky=outcome.flaky,
             seconds=outcome.seconds,
             output=clean_text(outcome.output, KEPT_OUTPUT),

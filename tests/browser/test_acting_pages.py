@@ -13,7 +13,8 @@ from projects import live
 from projects.lifecycle import transition
 from projects.models import Module, Project
 from projects.services.projects import project_pause
-from reviews.services import Checked, Remark, checks_record, findings_record
+from reviews.checks import CheckOutcome
+from reviews.services import Remark, checks_record, findings_record
 from tests import factories as make
 from tests.browser.test_pages import enter
 
@@ -147,7 +148,7 @@ def test_review_shows_findings_at_their_lines_and_is_overruled(
     Module.objects.filter(pk=cart.pk).update(status="reviewing")
     review = make.review(cart, "rebuild", base_commit=base, head_commit=head, summary="Not yet.")
     make.finding(cart, "Too much.", review=review, path="cart.py", line=2, clause="brief")
-    outcome = Checked("python -m pytest -q", 0, True, "passed", 1.2, "3 passed")
+    outcome = CheckOutcome("python -m pytest -q", 0, 1.2, "3 passed", True, "passed")
     checks_record(project_id=shop.pk, module=cart, outcomes=[outcome], run_topic="",
                   phase="green", commit=head)  # fmt: skip
     enter(page, server, mia, f"/projects/shop/reviews/{review.pk}/")
