@@ -20,13 +20,16 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 from django.utils import timezone
 
-from projects.models import Event, Project
+from projects.models import Event, Project, SiteEvent
 
 logger = logging.getLogger(__name__)
 
 #: PostgreSQL channel that wakes the clock, and Redis channel that carries hints to web processes.
 DOORBELL = "tutti"
 HINTS = "tutti.hints"
+#: Topic of what concerns every project: quotas, providers, hosts.
+SITE = "site"
+SITE_LOCK = 0x7475_7369
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,38 @@ def change(project: Project | int) -> Iterator[Change]:
             del _open.changes[pk]
 
 
-def event_hash(event: Event) -> str:
+def site_event(kind: str, topic: str, by: Actor, /, **data: Any) -> SiteEvent:
+    """Append a numbered event to the site's own chain; must run in a transaction.
+
+    Inside a project's change it comes last, so that locks keep one order. The doorbell rings.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SITE_LOCK])
+    last = SiteEvent.objects.order_by("-number").first()
+    event = SiteEvent(
+        number=last.number + 1 if last else 1,
+        at=timezone.now(),
+        actor=by.name,
+        user_id=by.user_id,
+        kind=kind,
+        topic=topic,
+        data=json.loads(json.dumps(data, cls=DjangoJSONEncoder)),
+        previous_hash=last.hash if last else "",
+    )
+    event.hash = event_hash(event)
+    event.save(force_insert=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [DOORBELL, SITE])
+    transaction.on_commit(lambda: hint({SITE: event.number}))
+    return event
+
+
+def event_hash(event: Event | SiteEvent) -> str:
     """SHA-256 over the previous hash and everything the event says."""
     body = json.dumps(
         [
             event.previous_hash,
-            event.project_id,
+            event.project_id if isinstance(event, Event) else None,
             event.number,
             _instant(event.at),
             event.actor,

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from agents.models.conversation import Conversation, ConversationEntry
-from agents.models.host import Host
+from agents.models.host import Host, HostReading
 from agents.models.profile import Profile
+from agents.models.provider import Price, Provider
+from agents.models.quota import Quota, QuotaEntry
 from agents.models.request import Request
 from agents.models.run import Run, RunLog
 
@@ -10,7 +12,12 @@ __all__ = [
     "Conversation",
     "ConversationEntry",
     "Host",
+    "HostReading",
+    "Price",
     "Profile",
+    "Provider",
+    "Quota",
+    "QuotaEntry",
     "Request",
     "Run",
     "RunLog",

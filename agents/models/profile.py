@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F
 
+from agents.models.provider import Provider
 from projects.models import Project
 
 
@@ -20,6 +21,10 @@ class Profile(models.Model):
     role = models.CharField(max_length=14, choices=Role)
     backend = models.CharField(max_length=20, default="replay")
     model = models.CharField(max_length=120, blank=True)
+    #: The account that its runs are charged to; without one only site, project and user count.
+    provider = models.ForeignKey(
+        Provider, null=True, blank=True, on_delete=models.PROTECT, related_name="profiles"
+    )
     #: Backend settings, e.g. {"command": ["claude", "-p"], "timeout_seconds": 1800}.
     settings = models.JSONField(default=dict, blank=True)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
+from agents.models.provider import Provider
 from projects.models import Module, Plan, Project
 
 
@@ -59,6 +60,9 @@ class Run(models.Model):
     sandbox = models.CharField(max_length=20, blank=True)
     backend = models.CharField(max_length=20, blank=True)
     model = models.CharField(max_length=120, blank=True)
+    provider = models.ForeignKey(
+        Provider, null=True, blank=True, on_delete=models.PROTECT, related_name="runs"
+    )
     branch = models.CharField(max_length=200, blank=True)
     base_commit = models.CharField(max_length=64, blank=True)
     head_commit = models.CharField(max_length=64, blank=True)
@@ -73,6 +77,13 @@ class Run(models.Model):
     input_tokens = models.BigIntegerField(null=True, blank=True)
     output_tokens = models.BigIntegerField(null=True, blank=True)
     usage_quality = models.CharField(max_length=12, default="unknown")
+    #: Tokens that were reserved for one turn when the run was claimed.
+    estimate_tokens = models.BigIntegerField(null=True, blank=True)
+    #: Money in TUTTI_CURRENCY; None where the price or the tokens are unknown, never 0 for it.
+    cost = models.DecimalField(max_digits=14, decimal_places=6, null=True, blank=True)
+    #: Most memory of the agent's whole process tree, and its CPU time; None while unmeasured.
+    memory_peak_mb = models.PositiveIntegerField(null=True, blank=True)
+    cpu_seconds = models.FloatField(null=True, blank=True)
     #: Tokens of this run exist only because work ran in parallel (conflict repairs, splits).
     parallel_only = models.BooleanField(default=False)
     session = models.CharField(max_length=200, blank=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from projects.models.people import Invitation, LoginLink, Membership, Role
 from projects.models.plan import Contract, Dependency, Module, Plan
 from projects.models.project import Instruction, Project
-from projects.models.record import Attention, Comment, Event
+from projects.models.record import Attention, Comment, Event, SiteEvent
 
 __all__ = [
     "Attention",
@@ -19,4 +19,5 @@ __all__ = [
     "Plan",
     "Project",
     "Role",
+    "SiteEvent",
 ]

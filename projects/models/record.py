@@ -35,6 +35,29 @@ class Event(models.Model):
         return f"{self.number} {self.kind}"
 
 
+class SiteEvent(models.Model):
+    """A numbered, append-only fact of the whole site (quotas, providers, hosts), hash chained."""
+
+    number = models.BigIntegerField(unique=True)
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=120)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.DO_NOTHING
+    )
+    kind = models.CharField(max_length=60)
+    topic = models.CharField(max_length=120)
+    data = models.JSONField(default=dict)
+    previous_hash = models.CharField(max_length=64, blank=True)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["number"]
+        indexes = [models.Index(fields=["topic", "number"], name="site_event_topic")]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.kind}"
+
+
 class Attention(models.Model):
     """Something that waits for a person: what is asked, of whom, where to answer."""
 

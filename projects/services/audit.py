@@ -7,8 +7,10 @@ import io
 import json
 from collections.abc import Iterator
 
+from django.db.models import QuerySet
+
 from projects.live import event_hash
-from projects.models import Event, Project
+from projects.models import Event, Project, SiteEvent
 
 #: All that an event's hash is made of, so that whoever has the export can prove the chain.
 COLUMNS = (
@@ -20,19 +22,31 @@ COLUMNS = (
 def verify(project: Project) -> str:
     """The first thing that is wrong with a project's chain, or an empty text."""
     project.refresh_from_db()
+    broken, number, head = _chain(Event.objects.filter(project=project))
+    if not broken and (project.event_count, project.event_hash) != (number, head):
+        return f"The project's head says {project.event_count} events; the chain holds {number}."
+    return broken
+
+
+def verify_site() -> tuple[str, int]:
+    """The first thing that is wrong with the site's own chain, or an empty text; and its length."""
+    broken, number, _ = _chain(SiteEvent.objects.all())
+    return broken, number
+
+
+def _chain(events: QuerySet[Event] | QuerySet[SiteEvent]) -> tuple[str, int, str]:
     before, number = "", 0
-    for event in Event.objects.filter(project=project).order_by("number").iterator(2000):
+    for event in events.order_by("number").iterator(2000):
         number += 1
         if event.number != number:
-            return f"Event {number} is missing; the next one is {event.number}."
+            return f"Event {number} is missing; the next one is {event.number}.", number, before
         if event.previous_hash != before:
-            return f"Event {number} does not follow the one before it."
+            return f"Event {number} does not follow the one before it.", number, before
         if event_hash(event) != event.hash:
-            return f"Event {number} ({event.kind}) was changed after it was written."
+            changed = f"Event {number} ({event.kind}) was changed after it was written."
+            return changed, number, before
         before = event.hash
-    if (project.event_count, project.event_hash) != (number, before):
-        return f"The project's head says {project.event_count} events; the chain holds {number}."
-    return ""
+    return "", number, before
 
 
 def export_json_lines(project: Project) -> Iterator[str]:

@@ -80,7 +80,13 @@ class Stage:
         return subprocess.run(
             shlex.split(command),
             cwd=self.clone,
-            env={"PATH": search, "HOME": str(self.clone.parent), "LC_ALL": "C.UTF-8"},
+            # A file put back within the same second would be taken from its stale bytecode.
+            env={
+                "PATH": search,
+                "HOME": str(self.clone.parent),
+                "LC_ALL": "C.UTF-8",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
             capture_output=True,
             text=True,
         )

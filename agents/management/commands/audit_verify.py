@@ -6,16 +6,22 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from agents.management.commands._common import find_project
-from projects.services.audit import verify
+from projects.services.audit import verify, verify_site
 
 
 class Command(BaseCommand):
-    help = "Prove a project's chain of events, and name the first broken row."
+    help = "Prove a project's chain of events, or the site's, and name the first broken row."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("slug")
+        parser.add_argument("slug", nargs="?", help="left out: the site's own chain")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not options["slug"]:
+            broken, count = verify_site()
+            if broken:
+                raise CommandError(broken)
+            self.stdout.write(f"{count} events of the site, chain whole.")
+            return
         project = find_project(options["slug"])
         broken = verify(project)
         if broken:
