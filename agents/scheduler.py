@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -13,9 +14,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from agents import messages
-from agents.capacity import Ceiling, ceiling_now
-from agents.models import Host, Run
-from agents.services import runs
+from agents.capacity import Limit, ceiling_now, paused_limit, project_limit
+from agents.models import Run
+from agents.services import hosts, runs
 from agents.services.recovery import lost_runs
 from projects import live
 from projects.lifecycle import OPEN, transition
@@ -125,34 +126,34 @@ def start_next(change: live.Change) -> list[Run]:
     return started
 
 
-def ceiling_of(project: Project) -> Ceiling:
+def ceiling_of(project: Project) -> Limit:
     """How many runs may work right now, and what binds."""
     if project.paused_at is not None:
-        return Ceiling(0, "paused", "The project is paused: what runs goes on, nothing new starts.")
-    hosts = _hosts()
-    return ceiling_now(
-        project_ceiling=project.ceiling,
-        memory_available_mb=max((h.memory_available_mb for h in hosts), default=None),
-        memory_floor_mb=settings.TUTTI_MEMORY_FLOOR_MB,
-        disk_free_mb=max((h.disk_free_mb for h in hosts), default=None),
-        disk_floor_mb=settings.TUTTI_DISK_FLOOR_MB,
-        active_runs=project.active_runs,
-    )
+        return paused_limit()
+    return ceiling_now([project_limit(project.ceiling), *hosts.limits_of(project)])
 
 
-def _hosts() -> list[Host]:
-    fresh = timezone.now() - timedelta(seconds=120)
-    return list(Host.objects.filter(seen_at__gte=fresh, draining=False))
+def _note_binding(change: live.Change, ceiling: Limit) -> None:
+    """Keep on the project what binds and since when; a change of it is an event.
 
-
-def _note_binding(change: live.Change, ceiling: Ceiling) -> None:
-    """Keep on the project what binds, and make every change of it an event."""
-    now = {"limit": ceiling.binds, "sentence": ceiling.sentence, "slots": ceiling.slots}
-    if change.project.binding != now:
-        before = change.project.binding
-        change.project.binding = now
-        Project.objects.filter(pk=change.project.pk).update(binding=now)
-        change.event("project.binding", change.project.topic, live.SYSTEM, before=before, after=now)
+    Numbers that move while the same limit binds stay as they were when it began to.
+    """
+    now: dict[str, Any] = {
+        "limit": ceiling.binds,
+        "sentence": ceiling.sentence,
+        "slots": ceiling.slots,
+        "numbers": ceiling.numbers,
+        "until": ceiling.until.isoformat() if ceiling.until else None,
+        "since": timezone.now().isoformat(),
+    }
+    before = change.project.binding
+    if all(before.get(name, "") == now[name] for name in ("limit", "slots", "until")):
+        return
+    if before.get("limit") == now["limit"]:
+        now["since"] = before.get("since") or now["since"]
+    change.project.binding = now
+    Project.objects.filter(pk=change.project.pk).update(binding=now)
+    change.event("project.binding", change.project.topic, live.SYSTEM, before=before, after=now)
 
 
 def _plan_runs(change: live.Change, plan: Plan) -> list[Run]:
@@ -172,7 +173,7 @@ def _is_open(plan: Plan) -> bool:
     return Module.objects.filter(project_id=plan.project_id, status__in=list(OPEN)).exists()
 
 
-def _module_runs(change: live.Change, plan: Plan, ceiling: Ceiling) -> list[Run]:
+def _module_runs(change: live.Change, plan: Plan, ceiling: Limit) -> list[Run]:
     project = change.project
     reserved = Run.objects.filter(project=project, slot_wanted_at__isnull=False).count()
     slots = ceiling.slots - project.active_runs - reserved
