@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from agents.models.conversation import Conversation, ConversationEntry
 from agents.models.host import Host, HostReading
+from agents.models.measurement import Measurement
 from agents.models.profile import Profile
 from agents.models.provider import Price, Provider
 from agents.models.quota import Quota, QuotaEntry
@@ -13,6 +14,7 @@ __all__ = [
     "ConversationEntry",
     "Host",
     "HostReading",
+    "Measurement",
     "Price",
     "Profile",
     "Provider",
