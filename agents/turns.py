@@ -157,10 +157,15 @@ def gate_time(work: Work) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds = time.monotonic() - began - (work.waited - waited)
+        waited = work.waited - waited
+        seconds = time.monotonic() - began - waited
         work.run.gate_seconds += seconds
+        lap = _lap(work.run)
+        lap["gate"] = lap.get("gate", 0.0) + seconds
         Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(
-            gate_seconds=F("gate_seconds") + seconds
+            gate_seconds=F("gate_seconds") + seconds,
+            waited_seconds=F("waited_seconds") + waited,
+            laps=work.run.laps,
         )
 
 
@@ -169,6 +174,7 @@ def slot_again(work: Work) -> None:
     if not work.run.needs_slot:
         return
     runs.run_slot_want(work.run)
+    began = time.monotonic()
 
     def slots(project: Project) -> int:
         return ceiling_of(project).slots
@@ -177,6 +183,9 @@ def slot_again(work: Work) -> None:
         work.obey()
         work.log.flush_if_due()
         time.sleep(SLOT_POLL_SECONDS)
+    Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(
+        waited_seconds=F("waited_seconds") + time.monotonic() - began
+    )
 
 
 def judged(work: Work) -> None:
@@ -268,9 +277,18 @@ def _repairs_parallel_work(work: Work) -> bool:
 
 def _spent(run: Run, seconds: float) -> None:
     run.agent_seconds += seconds
+    run.laps.append({"agent": seconds})
     Run.objects.filter(pk=run.pk, fence=run.fence).update(
-        agent_seconds=F("agent_seconds") + seconds
+        agent_seconds=F("agent_seconds") + seconds, laps=run.laps
     )
+
+
+def _lap(run: Run) -> dict[str, Any]:
+    """What the turn at hand took so far; gates without a prompt are a turn of their own."""
+    if not run.laps:
+        run.laps.append({})
+    lap: dict[str, Any] = run.laps[-1]
+    return lap
 
 
 def _used(run: Run, outcome: Outcome) -> None:
@@ -281,6 +299,10 @@ def _used(run: Run, outcome: Outcome) -> None:
         values["input_tokens"] = (run.input_tokens or 0) + outcome.usage.input_tokens
         values["output_tokens"] = (run.output_tokens or 0) + (outcome.usage.output_tokens or 0)
         values["usage_quality"] = outcome.usage.quality
+        lap = _lap(run)
+        lap["input"] = outcome.usage.input_tokens
+        lap["output"] = outcome.usage.output_tokens or 0
+        values["laps"] = run.laps
     runs.run_update(run, **values)
 
 

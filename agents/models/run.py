@@ -74,6 +74,10 @@ class Run(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     agent_seconds = models.FloatField(default=0)
     gate_seconds = models.FloatField(default=0)
+    #: Time without work: for a check slot of the machine, or for a slot before the next prompt.
+    waited_seconds = models.FloatField(default=0)
+    #: What each turn took, in order: [{agent, gate, input, output, cost}], in seconds and tokens.
+    laps = models.JSONField(default=list)
     input_tokens = models.BigIntegerField(null=True, blank=True)
     output_tokens = models.BigIntegerField(null=True, blank=True)
     usage_quality = models.CharField(max_length=12, default="unknown")
