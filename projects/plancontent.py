@@ -36,6 +36,20 @@ def plan_specs(plan: Plan, *, with_children: bool = False) -> list[ModuleSpec]:
     return [spec_of(contract, needs[contract.pk]) for contract in contracts]
 
 
+def outline_of(plan: Plan) -> list[dict[str, Any]]:
+    """Modules with what they need, their lanes and priorities, as the record of approval keeps."""
+    return [
+        {
+            "slug": spec.slug,
+            "needs": [[need.module, need.kind] for need in spec.needs],
+            "lane": spec.lane,
+            "priority": spec.priority,
+            "parent": spec.parent,
+        }
+        for spec in plan_specs(plan)
+    ]
+
+
 def spec_of(contract: Contract, needs: list[Dependency]) -> ModuleSpec:
     module = contract.module
     return ModuleSpec(

@@ -14,6 +14,7 @@ from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from agents.facts import facts_of
 from agents.models import Profile, Run, RunLog
 from agents.services.profiles import ROLE_OF, profile_for
 from projects import live
@@ -200,6 +201,7 @@ def run_end(
             reason=reason,
             reason_kind=reason_kind,
             reason_owner=reason_owner,
+            facts=facts_of(run),
         )
         if run.module:
             change.topics.add(run.module.topic)
@@ -236,6 +238,7 @@ def run_lost(run: Run, status: str, reason: str, kind: str) -> bool:
             reason=reason,
             reason_kind=kind,
             reason_owner=Run.Owner.TUTTI,
+            facts=facts_of(run),
         )
         if run.module:
             change.topics.add(run.module.topic)

@@ -154,7 +154,23 @@ def module_split(
             needs_to_finish=F("needs_to_finish") + len(made),
         )
         parent.refresh_from_db()
-        change.event("module.split", parent.topic, by, slug=parent.slug, children=sorted(made))
+        change.event(
+            "module.split",
+            parent.topic,
+            by,
+            slug=parent.slug,
+            children=sorted(made),
+            modules=[
+                {
+                    "slug": values["slug"],
+                    "needs": [[need["module"], need["kind"]] for need in values.get("needs") or []],
+                    "lane": values.get("lane") or "",
+                    "priority": values.get("priority") or 0,
+                    "parent": parent.slug,
+                }
+                for values in children
+            ],
+        )
     return list(made.values())
 
 

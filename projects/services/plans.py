@@ -234,6 +234,9 @@ def plan_approve(plan: Plan, by: User, digest: str, *, how: str = "") -> None:
             number=plan.number,
             digest=digest,
             how=how,
+            decided_at=current.decided_at.isoformat(),
+            ceiling=change.project.ceiling,
+            modules=plancontent.outline_of(current),
         )
         _put_in_force(current, live.Actor.person(by))
         attention_close(plan.project, topic=topic_of(plan), by=live.Actor.person(by))
@@ -276,10 +279,15 @@ def plan_blocked(plan: Plan, reason: str, by: live.Actor) -> None:
 
 def plan_finished(plan: Plan, by: live.Actor) -> None:
     with live.change(plan.project_id) as change:
-        if Plan.objects.filter(pk=plan.pk, finished_at__isnull=True).update(
-            finished_at=timezone.now()
-        ):
-            change.event("plan.finished", topic_of(plan), by, number=plan.number)
+        now = timezone.now()
+        if Plan.objects.filter(pk=plan.pk, finished_at__isnull=True).update(finished_at=now):
+            change.event(
+                "plan.finished",
+                topic_of(plan),
+                by,
+                number=plan.number,
+                finished_at=now.isoformat(),
+            )
 
 
 def _decide(plan: Plan, status: str, kind: str, by: User, **data: Any) -> None:
