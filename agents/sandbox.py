@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents import confinement, processes
+from agents import confinement, machine, meters, processes
 from agents.confinement import BUBBLEWRAP, UNCONFINED, Place, level, python
 from agents.streams import LINE_BYTES, STREAM_BYTES, Kept, Lines, OnLine
 from projects import git
@@ -69,6 +69,8 @@ class Exited:
     truncated: bool
     reason: str | None
     level: str
+    #: Most memory of the whole tree, in MB of 1,048,576 bytes; None when nothing was seen of it.
+    memory_peak_mb: int | None = None
 
 
 @dataclass
@@ -91,6 +93,9 @@ class _Job:
     received: int = 0
     reason: str | None = None
     kill_at: float | None = None
+    peak_bytes: int = 0
+    meter: meters.Meter = field(default_factory=meters.current)
+    oom_kills: int | None = field(default_factory=machine.oom_kills)
 
 
 def run(
@@ -318,6 +323,8 @@ def _watch(job: _Job, now: float) -> None:
 
 def _measure(job: _Job, now: float) -> None:
     sample = job.tree.sample()
+    job.peak_bytes = max(job.peak_bytes, sample.memory_bytes)
+    job.meter.see(sample.memory_bytes)
     pause = SAMPLE_SECONDS if now - job.started < YOUNG_SECONDS else OLD_SAMPLE_SECONDS
     # By the time it took, so that a host with many processes is not kept busy by looking.
     job.sample_at = now + max(pause, 20 * (time.monotonic() - now))
@@ -341,6 +348,7 @@ def _overdue(job: _Job, now: float) -> str | None:
 def _exited(job: _Job) -> Exited:
     code = job.process.returncode
     number = -code if code < 0 else code - 128 if 128 < code < 160 else None
+    job.meter.end(job.tree.cpu_seconds)
     return Exited(
         code=code if code >= 0 else None,
         signal=number if number in set(signal.Signals) else None,
@@ -348,9 +356,20 @@ def _exited(job: _Job) -> Exited:
         cpu_seconds=job.tree.cpu_seconds,
         output=clean_text(job.kept.value()),
         truncated=job.kept.dropped > 0 or (job.lines is not None and job.lines.truncated),
-        reason=job.reason,
+        reason=job.reason or _killed_for_memory(job, number),
         level=level(),
+        memory_peak_mb=-(-job.peak_bytes // machine.MB) or None,
     )
+
+
+def _killed_for_memory(job: _Job, number: int | None) -> str | None:
+    """A kill from outside while the kernel was short of memory, or near a limit of ours."""
+    if number != signal.SIGKILL:
+        return None
+    kills, most = machine.oom_kills(), job.limits.memory_mb
+    is_short = kills is not None and job.oom_kills is not None and kills > job.oom_kills
+    is_near = most is not None and job.peak_bytes >= 0.9 * most * 1_000_000
+    return "out_of_memory" if is_short or is_near else None
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from agents import assignments, conversations, sandbox
+from agents import assignments, conversations, meters, sandbox
 from agents.backends import KINDS
 from agents.backends.base import BackendError, Outcome, Turn
 from agents.models import ConversationEntry, Run
@@ -118,11 +118,12 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     )
     work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})
     began = time.monotonic()
-    try:
-        outcome = KINDS[profile.backend].run(turn, work.log.add, work.stop)
-    finally:
-        _spent(run, time.monotonic() - began)
-        work.log.flush()
+    with meters.metering(run.pk, meters.AGENT) as meter:
+        try:
+            outcome = KINDS[profile.backend].run(turn, work.log.add, work.stop)
+        finally:
+            _spent(run, time.monotonic() - began, meter)
+            work.log.flush()
     work.obey()
     _used(run, outcome)
     return outcome
@@ -275,11 +276,11 @@ def _repairs_parallel_work(work: Work) -> bool:
     return rows.filter(source__in=["merge", "conflict"]).exists()
 
 
-def _spent(run: Run, seconds: float) -> None:
+def _spent(run: Run, seconds: float, meter: meters.Meter) -> None:
     run.agent_seconds += seconds
     run.laps.append({"agent": seconds})
     Run.objects.filter(pk=run.pk, fence=run.fence).update(
-        agent_seconds=F("agent_seconds") + seconds, laps=run.laps
+        agent_seconds=F("agent_seconds") + seconds, laps=run.laps, **meter.columns()
     )
 
 

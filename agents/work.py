@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agents import sandbox
+from agents import meters, sandbox
 from agents.checkslots import check_slot
 from agents.models import Run
 from agents.services import runs
@@ -147,7 +147,7 @@ def check(work: Work, commands: Sequence[str], tree: Path) -> list[CheckOutcome]
     """Run check commands in the sandbox, under the machine's limit for checks."""
     outcomes: list[CheckOutcome] = []
     for command in commands:
-        with slot(work):
+        with slot(work), meters.metering(work.run.pk, meters.CHECK) as meter:
             found = run_checks(
                 [command],
                 tree,
@@ -156,6 +156,9 @@ def check(work: Work, commands: Sequence[str], tree: Path) -> list[CheckOutcome]
                 stop=work.stop,
                 timeout_seconds=settings.TUTTI_CHECK_SECONDS,
             )
+        if not work.run.needs_slot:
+            # Where no agent took part, the run's figures are those of its checks.
+            Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(**meter.columns())
         work.obey()
         outcomes += found
         for one in found:

@@ -69,11 +69,18 @@ def run_agent(
         idle_seconds=float(turn.settings.get("idle_seconds", DEFAULT_IDLE)),
         on_line=listener.line,
         stop=stop,
+        limits=sandbox.Limits(memory_mb=turn.settings.get("memory_mb")),
     )
     outcome = listener.outcome
     outcome.exit_code, outcome.seconds, outcome.sandbox = ended.code, ended.seconds, ended.level
     if ended.reason and not ended.reason.startswith("stopped"):
+        if ended.reason == "out_of_memory":
+            raise out_of_memory(ended, turn)
         raise BackendError(_sentence(ended.reason, turn), kind=ended.reason)
+    if ended.code is None and not ended.reason:
+        # What nobody here ordered did not end well, whatever it had said until then.
+        raise BackendError(f"The agent was ended from outside by signal {ended.signal}.",
+                           kind="signal")  # fmt: skip
     if ended.code and not ended.reason:
         said = clean_text(ended.output, 500).strip().splitlines()
         last = f": {said[-1]}" if said else ""
@@ -83,7 +90,8 @@ def run_agent(
 
 class CommandBackend:
     """Settings: command (argv template with {prompt_file}, {model}, {cwd}), env, network,
-    timeout_seconds, idle_seconds, readable (further paths the agent's program needs)."""
+    timeout_seconds, idle_seconds, memory_mb (of all its processes together), readable (further
+    paths the agent's program needs)."""
 
     def run(self, turn: Turn, sink: Sink, stop: Stop) -> Outcome:
         if problem := self.problem(turn.settings):
@@ -105,7 +113,28 @@ class CommandBackend:
             value = settings.get(name, 1)
             if not isinstance(value, int | float) or value <= 0:
                 return f"{name} is a number of seconds above 0."
+        memory = settings.get("memory_mb", 1)
+        if not isinstance(memory, int) or isinstance(memory, bool) or memory <= 0:
+            return "memory_mb is a whole number of megabytes above 0."
         return None
+
+
+def out_of_memory(ended: sandbox.Exited, turn: Turn) -> BackendError:
+    """The agent's own limit is the agent's matter; a machine that is too small is Tutti's."""
+    limit = turn.settings.get("memory_mb")
+    used = f"{ended.memory_peak_mb or '?'} MB"
+    if limit and (ended.memory_peak_mb or 0) * 1_048_576 >= 0.9 * limit * 1_000_000:
+        return BackendError(
+            f"Out of memory: the agent was ended because it used {used} of the {limit} MB that its"
+            " profile allows. Raise memory_mb in the role's profile, or make the module smaller.",
+            kind="out_of_memory",
+        )
+    return BackendError(
+        f"Out of memory: the system ended the agent ({used} when last seen) because this"
+        " machine had no more. Lower the project's ceiling, or give the machine more memory.",
+        kind="out_of_memory",
+        owner="tutti",
+    )
 
 
 def _fill(part: str, words: dict[str, str]) -> str:
@@ -148,5 +177,4 @@ def _sentence(reason: str, turn: Turn) -> str:
         "timeout": "The agent did not end within its time limit and was stopped.",
         "idle": "The agent gave no sign for too long and was stopped.",
         "output": "The agent printed more than is kept and was stopped.",
-        "out_of_memory": "The agent ran out of memory.",
     }.get(reason, f"The agent was stopped: {reason}.")
