@@ -78,6 +78,11 @@ def env_secret(name: str, file: Path) -> str:
     return file.read_text().strip()
 
 
+def env_path(name: str) -> Path | None:
+    text = env_str(name)
+    return Path(text).expanduser() if text else None
+
+
 def env_paths(name: str, default: list[Path]) -> list[Path]:
     return [Path(part).expanduser() for part in env_list(name, [], separator=os.pathsep)] or default
 
@@ -153,6 +158,12 @@ TUTTI_RUN_THREADS = env_int("TUTTI_RUN_THREADS", 12, least=1)
 TUTTI_CHECKS_PER_HOST = env_int("TUTTI_CHECKS_PER_HOST", os.cpu_count() or 1, least=1)
 #: The highest ceiling that a project may set.
 TUTTI_SITE_CEILING = env_int("TUTTI_SITE_CEILING", 20, least=1)
+#: A file that the backup of hubs and database touches when it is done; its age is shown.
+TUTTI_BACKUP_STAMP = env_path("TUTTI_BACKUP_STAMP")
+#: What prices and money quotas are in; only a word, nothing is converted.
+TUTTI_CURRENCY = env_str("TUTTI_CURRENCY", "USD")
+#: Seconds without a 429 after which a throttled provider gets one more run at once.
+TUTTI_PROVIDER_CALM_SECONDS = env_int("TUTTI_PROVIDER_CALM_SECONDS", 60, least=1)
 
 # --- Django --------------------------------------------------------------------------------------
 

@@ -132,6 +132,12 @@ class Run(models.Model):
                 condition=Q(status__in=["queued", "running", "checking", "stopping"]),
             ),
             models.Index(fields=["plan", "queued_at"], name="run_plan"),
+            # What a turn of a kind and model used so far is asked at every start.
+            models.Index(
+                fields=["kind", "model", "-id"],
+                name="run_measured",
+                condition=Q(input_tokens__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

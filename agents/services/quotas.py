@@ -1,0 +1,491 @@
+"""Quotas as people set them, what of them binds a project now, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from agents import quotas
+from agents.capacity import Limit
+from agents.models import Profile, Provider, Quota, QuotaEntry, Run
+from agents.quotas import Estimate, Rule, Use
+from agents.services import budgets, providers
+from agents.services.profiles import ROLE_OF, profile_for
+from projects import live
+from projects.models import Plan, Project
+from projects.services.errors import Problem, Refused
+
+Sc = Quota.Scope
+M = Quota.Measure
+P = Quota.Period
+
+LEAST_WINDOW = 60
+LONGEST_WINDOW = 366 * 86_400
+#: What is surely a slip of the pen.
+ABSURD = {M.PARALLEL: Decimal(10_000), M.TOKENS: Decimal(10) ** 12, M.MONEY: Decimal(10) ** 9}
+#: Further starts that no limit needs to be named for.
+PLENTY = 1_000
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A quota as it is now, and what the person who set it should know."""
+
+    quota: Quota
+    note: str = ""
+
+
+def rule_of(quota: Quota) -> Rule:
+    """The quota as a value that sentences are made of."""
+    return Rule(
+        whose=_whose(quota),
+        measure=quota.measure,
+        period=quota.period,
+        limit=quota.limit,
+        window_seconds=quota.window_seconds,
+        time_zone=quota.time_zone,
+        currency=settings.TUTTI_CURRENCY,
+    )
+
+
+def use_of(quota: Quota) -> Use:
+    return Use(quota.spent, quota.reserved)
+
+
+def _whose(quota: Quota) -> str:
+    if quota.provider:
+        return f"The provider {quota.provider}'s"
+    if quota.user:
+        return f"{quota.user.get_username()}'s"
+    return "The project's" if quota.project_id else "The site's"
+
+
+# --- Setting -------------------------------------------------------------------------------------
+
+
+def quota_set(
+    by: User,
+    *,
+    scope: str,
+    measure: str,
+    period: str,
+    limit: Decimal | int | float | str,
+    project: Project | None = None,
+    provider: Provider | None = None,
+    user: User | None = None,
+    window_seconds: int | None = None,
+    time_zone: str = "UTC",
+) -> Quota:
+    """Set a maximum; what waits for it starts at once, what runs above it drains.
+
+    The answer's `note` says when more is in use than is allowed now. Raises Refused with the
+    field that is wrong.
+    """
+    target = {"project": project, "provider": provider, "user": user}
+    value, problems = checked(scope, measure, period, limit, window_seconds, time_zone)
+    owners = {Sc.PROJECT: project, Sc.PROVIDER: provider, Sc.USER: user}
+    if scope in owners and owners[Sc(scope)] is None:
+        problems.append(Problem("", scope, f"Say which {scope} the quota is for."))
+    target = {name: one for name, one in target.items() if name == scope}
+    _refuse(problems)
+    with transaction.atomic():
+        if project is not None and scope == Sc.PROJECT:
+            with live.change(project) as change:
+                quota, before = _write(target, scope, measure, period, value, window_seconds,
+                                       time_zone)  # fmt: skip
+                change.event("quota.set", project.topic, live.Actor.person(by),
+                             **_said(quota, before))  # fmt: skip
+        else:
+            quota, before = _write(target, scope, measure, period, value, window_seconds, time_zone)
+            live.site_event("quota.set", topic(quota), live.Actor.person(by),
+                            **_said(quota, before))  # fmt: skip
+    return quota
+
+
+def checked(
+    scope: str,
+    measure: str,
+    period: str,
+    limit: Decimal | int | float | str,
+    window_seconds: int | None,
+    time_zone: str,
+) -> tuple[Decimal, list[Problem]]:
+    """The limit as a number, and everything that is wrong with what was asked."""
+    problems = []
+    if scope not in Sc.values:
+        problems.append(Problem("", "scope", f"There is no scope {scope}."))
+    if measure not in M.values:
+        problems.append(Problem("", "measure", f"There is no measure {measure}."))
+    elif period not in P.values or (measure == M.PARALLEL) != (period == P.NOW):
+        allowed = "now" if measure == M.PARALLEL else "window, day or month"
+        problems.append(Problem("", "period", f"A quota of {measure} has the period {allowed}."))
+    if period == P.WINDOW:
+        if not window_seconds or window_seconds < LEAST_WINDOW:
+            problems.append(
+                Problem("", "window_seconds", f"A window has {LEAST_WINDOW} seconds or more.")
+            )
+        elif window_seconds > LONGEST_WINDOW:
+            problems.append(Problem("", "window_seconds", "A window is no longer than a year."))
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        problems.append(
+            Problem("", "time_zone", f"There is no time zone {time_zone[:60]}; write one as"
+                    " Europe/Berlin.")
+        )  # fmt: skip
+    value = Decimal(0)
+    try:
+        value = _limit(measure, limit)
+    except ValueError as error:
+        problems.append(Problem("", "limit", str(error)))
+    return value, problems
+
+
+def _limit(measure: str, raw: Decimal | int | float | str) -> Decimal:
+    try:
+        value = Decimal(str(raw))
+    except InvalidOperation as error:
+        raise ValueError("A limit is a number.") from error
+    if not value.is_finite() or value < 0:
+        raise ValueError("A limit is 0 or more.")
+    most = ABSURD.get(M(measure)) if measure in M.values else None
+    if most is not None and value > most:
+        raise ValueError(f"A limit above {most:,} is surely a slip.")
+    if measure != M.MONEY and value != value.to_integral_value():
+        raise ValueError("This limit is a whole number.")
+    return value.quantize(quotas.MONEY_STEP)
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise Refused(" ".join(problem.message for problem in problems), problems)
+
+
+def _write(
+    target: dict[str, Project | Provider | User | None],
+    scope: str,
+    measure: str,
+    period: str,
+    limit: Decimal,
+    window_seconds: int | None,
+    time_zone: str,
+) -> tuple[Quota, Quota | None]:
+    # The site's rows come first in the order of locks, and tell what a project may have.
+    above = _above_site(scope, measure, period, limit, window_seconds)
+    _refuse([Problem("", "limit", above)] if above else [])
+    key = {"scope": scope, "measure": measure, "period": period, "project": None, "provider": None,
+           "user": None, **target}  # fmt: skip
+    rows = Quota.objects.filter(
+        **{name if value is not None else f"{name}__isnull": True if value is None else value
+           for name, value in key.items()}
+    )  # fmt: skip
+    before = rows.select_for_update(of=("self",), no_key=True).first()
+    values = {
+        "limit": limit,
+        "window_seconds": window_seconds if period == P.WINDOW else None,
+        "time_zone": time_zone,
+        "warned_at": None,
+        "stopped_at": None,
+    }
+    if before is None:
+        quota = Quota(**key, **values)
+        _backfill(quota)
+        return quota, None
+    quota = Quota.objects.get(pk=before.pk)
+    for name, value in values.items():
+        setattr(quota, name, value)
+    quota.version += 1
+    quota.save(update_fields=[*values, "version"])
+    budgets.recount(quota, timezone.now())
+    return quota, before
+
+
+def _above_site(
+    scope: str, measure: str, period: str, limit: Decimal, window_seconds: int | None
+) -> str:
+    """Why a project can't have this much; empty when it can."""
+    if scope != Sc.PROJECT:
+        return ""
+    site = Quota.objects.filter(scope=Sc.SITE, measure=measure, period=period)
+    if period == P.WINDOW:
+        site = site.filter(window_seconds=window_seconds)
+    row = site.first()
+    if row is None or limit <= row.limit:
+        return ""
+    above = quotas.amount(limit - row.limit, measure, unit="full")
+    most = quotas.amount(row.limit, measure, unit="full")
+    unit = {M.MONEY: f" {settings.TUTTI_CURRENCY}", M.TOKENS: " tokens"}.get(M(measure), "")
+    return (
+        f"That is {above}{unit} above the site's limit of {most}{unit}. Set {most} or less, or ask"
+        " a site admin to raise the site's limit."
+    )
+
+
+def _backfill(quota: Quota) -> None:
+    """A new quota knows what its window already saw, and who is at work now."""
+    now = timezone.now()
+    start = budgets.start_of(quota, now)
+    runs = Run.objects.filter(needs_slot=True)
+    if quota.scope == Sc.PROVIDER:
+        runs = runs.filter(provider=quota.provider)
+    elif quota.scope == Sc.PROJECT:
+        runs = runs.filter(project=quota.project)
+    elif quota.scope == Sc.USER:
+        runs = runs.filter(plan__decided_by=quota.user)
+    if quota.measure == M.PARALLEL:
+        # Waiting for runs that end right now keeps them from being counted for ever.
+        at_work = runs.filter(holds_slot=True).select_for_update(of=("self",), no_key=True)
+        entries = [QuotaEntry(run=run, reserved=Decimal(1)) for run in at_work]
+    else:
+        done = runs.filter(ended_at__gte=start, input_tokens__isnull=False)
+        entries = [QuotaEntry(run=run, spent=_spent(quota, run), spent_at=run.ended_at)
+                   for run in done]  # fmt: skip
+        entries = [entry for entry in entries if entry.spent]
+    quota.spent = sum((entry.spent for entry in entries), Decimal(0))
+    quota.reserved = sum((entry.reserved for entry in entries), Decimal(0))
+    quota.save(force_insert=True)
+    for entry in entries:
+        entry.quota = quota
+    QuotaEntry.objects.bulk_create(entries)
+
+
+def _spent(quota: Quota, run: Run) -> Decimal:
+    if quota.measure == M.MONEY:
+        return run.cost or Decimal(0)
+    return Decimal((run.input_tokens or 0) + (run.output_tokens or 0))
+
+
+def _said(quota: Quota, before: Quota | None) -> dict[str, object]:
+    return {
+        "quota": quota.pk,
+        "scope": quota.scope,
+        "of": _target(quota),
+        "measure": quota.measure,
+        "period": quota.period,
+        "window_seconds": quota.window_seconds,
+        "time_zone": quota.time_zone,
+        "before": before.limit if before else None,
+        "after": quota.limit,
+    }
+
+
+def _target(quota: Quota) -> str:
+    if quota.provider:
+        return quota.provider.name
+    if quota.user:
+        return quota.user.get_username()
+    return quota.project.slug if quota.project else ""
+
+
+def topic(quota: Quota) -> str:
+    """Where a quota's changes are told: its project, or a place of its own on the site."""
+    return quota.project.topic if quota.project else f"site/quota/{quota.pk}"
+
+
+def note(quota: Quota) -> str:
+    """What the person who set a quota should know: that more is in use; empty when not."""
+    inside = quota.spent + quota.reserved
+    if inside <= quota.limit:
+        return ""
+    rule = rule_of(quota)
+    if quota.measure == M.PARALLEL:
+        return (
+            f"{int(inside)} runs are at work, more than the {int(quota.limit)} that are allowed"
+            " now: they go on, and nothing starts until enough of them end."
+        )
+    return (
+        f"{quotas.used(rule, inside)} are spent or reserved already: runs at work end after their"
+        " turn, and nothing starts until the window lets go or the limit is raised."
+    )
+
+
+def quota_remove(quota: Quota, by: User) -> None:
+    """Take a quota away; what waits for it starts at once. Its entries go, the events stay."""
+    with transaction.atomic():
+        if quota.project:
+            with live.change(quota.project) as change:
+                said = _said(quota, quota) | {"after": None}
+                Quota.objects.filter(pk=quota.pk).delete()
+                change.event("quota.removed", quota.project.topic, live.Actor.person(by), **said)
+            return
+        said, place = _said(quota, quota) | {"after": None}, topic(quota)
+        Quota.objects.filter(pk=quota.pk).delete()
+        live.site_event("quota.removed", place, live.Actor.person(by), **said)
+
+
+# --- What binds ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wall:
+    """Why no run of a kind can start: the quota, unless a provider's breaker, and the words."""
+
+    limit: Limit
+    quota: Quota | None = None
+    #: Only time or people help, not the end of a run at work.
+    is_used_up: bool = False
+
+
+def limits_of(project: Project) -> list[Limit]:
+    """What quotas and providers let the project run, as far as they bind all of its roles."""
+    now = timezone.now()
+    rows = list(budgets.touching(project).select_related("provider", "user"))
+    profiles = [profile_for(project, role) for role in Profile.Role.values]
+    accounts = {profile.provider_id for profile in profiles}
+    only = accounts.pop() if len(accounts) == 1 else None
+    found = []
+    if only is not None and (limit := _provider_limit(project, only, now)):
+        found.append(limit)
+    user = budgets.user_of(_plan(project))
+    kinds = _estimates(project) if rows else {}
+    for quota in budgets.applying(rows, project.pk, only, user):
+        # The kind that needs least tells how many more could start at all.
+        kind, least = min(kinds.items(), key=lambda pair: pair[1].of(quota.measure))
+        if (limit := _quota_limit(project, quota, kind, least, now)).slots < PLENTY:
+            found.append(limit)
+    return found
+
+
+def _plan(project: Project) -> Plan | None:
+    return Plan.objects.filter(project=project, status=Plan.Status.APPROVED).first()
+
+
+def _estimates(project: Project) -> dict[str, Estimate]:
+    kinds = ("tests", "build", "review", "fix")
+    return {kind: budgets.estimate_for(profile_for(project, ROLE_OF[kind]), kind) for kind in kinds}
+
+
+def _provider_limit(project: Project, provider_id: int, now: datetime) -> Limit | None:
+    provider = Provider.objects.get(pk=provider_id)
+    if provider.breaker == Provider.Breaker.CLOSED:
+        return None
+    active = project.active_runs
+    if providers.is_walled(provider, now) and provider.wake_at:
+        return Limit("provider", active, _walled(provider, now), {"active": float(active)},
+                     provider.wake_at)  # fmt: skip
+    if provider.slots is None:
+        return None
+    more = max(0, provider.slots - provider.active_runs)
+    sentence = f"The provider {provider} carries {provider.slots} at once. {provider.reason}"
+    return Limit("provider", active + more, sentence, {"slots": float(provider.slots)})
+
+
+def _walled(provider: Provider, now: datetime) -> str:
+    assert provider.wake_at is not None
+    at = quotas.clock(provider.wake_at, now, "UTC")
+    if provider.breaker == Provider.Breaker.EXHAUSTED:
+        return f"The provider {provider} is used up; its runs start again at {at}."
+    return f"The provider {provider} got requests too fast; the next run starts at {at}."
+
+
+def _quota_limit(project: Project, quota: Quota, kind: str, need: Estimate, now: datetime) -> Limit:
+    each = need.of(quota.measure)
+    left = quota.limit - quota.spent - quota.reserved
+    more = max(0, int(left // each)) if each else (PLENTY if left >= 0 else 0)
+    numbers = {
+        "limit": float(quota.limit),
+        "spent": float(quota.spent),
+        "reserved": float(quota.reserved),
+        "each": float(each),
+    }
+    slots = project.active_runs + min(more, PLENTY)
+    if more == 0:
+        wall = _quota_wall(project, quota, kind, need, now)
+        return Limit(quota.scope, slots, wall.limit.sentence, numbers, wall.limit.until)
+    rule = rule_of(quota)
+    runs = "1 more run" if more == 1 else f"{more} more runs"
+    sentence = (
+        f"{rule.whose} {quotas.what(rule)} leave room for {runs}"
+        f" ({quotas.used(rule, quota.spent + quota.reserved)} spent or reserved)."
+        if quota.measure != M.PARALLEL
+        else f"{rule.whose} limit of {int(quota.limit)} parallel runs leaves room for {runs}."
+    )
+    if quota.measure == M.MONEY and each == 0:
+        sentence = quotas.unpriced(rule)
+    return Limit(quota.scope, slots, sentence, numbers)
+
+
+def walls(project: Project, kinds: Iterable[str]) -> dict[str, Wall]:
+    """For each kind of run that can't start now for quota or provider, why and until when."""
+    now = timezone.now()
+    rows = list(budgets.touching(project).select_related("provider", "user"))
+    if not rows and not Provider.objects.exclude(breaker=Provider.Breaker.CLOSED).exists():
+        return {}
+    user = budgets.user_of(_plan(project))
+    found = {}
+    for kind in kinds:
+        if role := ROLE_OF.get(kind):
+            profile = profile_for(project, role)
+            if wall := _wall(project, rows, profile, kind, user, now):
+                found[kind] = wall
+    return found
+
+
+def wall_of(run: Run, profile: Profile) -> Wall | None:
+    """Why a run can't take its next turn, in words; None when nothing is known against it."""
+    rows = list(budgets.touching(run.project).select_related("provider", "user"))
+    now, user = timezone.now(), budgets.user_of(run.plan)
+    return _wall(run.project, rows, profile, run.kind, user, now, is_at_work=True)
+
+
+def _wall(
+    project: Project,
+    rows: list[Quota],
+    profile: Profile,
+    kind: str,
+    user: int | None,
+    now: datetime,
+    *,
+    is_at_work: bool = False,
+) -> Wall | None:
+    account = profile.provider
+    if account:
+        full = account.slots is not None and account.active_runs >= account.slots
+        if providers.is_walled(account, now) or (
+            full and not is_at_work and account.breaker == Provider.Breaker.THROTTLED
+        ):
+            limit = _provider_limit(project, account.pk, now)
+            if limit:
+                return Wall(limit)
+    need = budgets.estimate_for(profile, kind)
+    blocking = [
+        quota
+        for quota in budgets.applying(rows, project.pk, profile.provider_id, user)
+        if quota.spent + quota.reserved + need.of(quota.measure) > quota.limit
+        and not (is_at_work and quota.measure == M.PARALLEL)
+    ]
+    found = [_quota_wall(project, quota, kind, need, now) for quota in blocking]
+    # What ends last is what is waited for; without an end it is people's turn.
+    never = datetime.max.replace(tzinfo=UTC)
+    return max(found, key=lambda wall: (wall.is_used_up, wall.limit.until or never), default=None)
+
+
+def _quota_wall(project: Project, quota: Quota, kind: str, need: Estimate, now: datetime) -> Wall:
+    rule, use, each = rule_of(quota), use_of(quota), need.of(quota.measure)
+    active = project.active_runs
+    numbers = {"limit": float(quota.limit), "spent": float(quota.spent),
+               "reserved": float(quota.reserved), "each": float(each)}  # fmt: skip
+    if quota.measure != M.PARALLEL and each > quota.limit:
+        return Wall(Limit(quota.scope, active, quotas.too_small(rule, kind, need), numbers), quota,
+                    True)  # fmt: skip
+    if quota.measure == M.PARALLEL or quota.spent + each <= quota.limit:
+        return Wall(Limit(quota.scope, active, quotas.held_up(rule, use), numbers), quota)
+    until = quotas.resets_at(rule, use, each, now, _moments(quota))
+    sentence = quotas.used_up(rule, use, until, now)
+    return Wall(Limit(quota.scope, active, sentence, numbers, until), quota, True)
+
+
+def _moments(quota: Quota) -> list[tuple[datetime, Decimal]]:
+    """When what counts in a rolling window was spent."""
+    if quota.period != P.WINDOW:
+        return []
+    rows = QuotaEntry.objects.filter(quota=quota, expired_at__isnull=True, spent_at__isnull=False)
+    return [(at, spent) for at, spent in rows.values_list("spent_at", "spent") if at]
