@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 
 from agents import pipeline
-from agents.services import runs
+from agents.services import measuring, runs
 
 
 @dramatiq.actor(queue_name="runs", max_retries=0, time_limit=float("inf"))
@@ -16,3 +16,9 @@ def run_execute(run_id: int, fence: int) -> None:
         run = runs.run_claim(*waiting.pop(0))
         if run is not None:
             waiting = [(started.pk, started.fence) for started in pipeline.execute(run)[:1]]
+
+
+@dramatiq.actor(queue_name="short", max_retries=0, time_limit=float("inf"))
+def checks_measure(measurement_id: int) -> None:
+    """Measure a plan's checks; it bounds its own time."""
+    measuring.measurement_do(measurement_id)

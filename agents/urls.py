@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from agents.views import board, coupling, modules, profiles, runs
+from agents.views import board, coupling, modules, profiles, readiness, runs
 
 app_name = "agents"
 
@@ -12,6 +12,13 @@ MODULE = "projects/<slug:slug>/modules/<path:module>"
 urlpatterns = [
     path("projects/<slug:slug>/board/", board.board, name="board"),
     path("projects/<slug:slug>/recover/", board.project_recover, name="project-recover"),
+    path("projects/<slug:slug>/readiness/", readiness.readiness, name="readiness"),
+    path("projects/<slug:slug>/readiness/panel/", readiness.panel, name="readiness-panel"),
+    path(
+        "projects/<slug:slug>/readiness/measure/",
+        readiness.measurement_ask,
+        name="readiness-measure",
+    ),
     path("projects/<slug:slug>/plan/coupling/", coupling.coupling, name="coupling"),
     path(
         "projects/<slug:slug>/plan/coupling/apply/", coupling.coupling_apply, name="coupling-apply"

@@ -13,6 +13,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import django_auth
 
 from agents.api import router as agents_router
+from agents.api_readiness import router as readiness_router
 from projects.api import router as projects_router
 from projects.services.errors import Problem, Refused, Stale
 from reviews.api import router as reviews_router
@@ -29,6 +30,7 @@ api = NinjaAPI(
 api.add_router("/projects", projects_router)
 api.add_router("/projects", reviews_router)
 api.add_router("/projects", agents_router)
+api.add_router("/projects", readiness_router)
 
 
 def _error(

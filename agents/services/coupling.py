@@ -69,6 +69,16 @@ def coupling_found(plan: Plan) -> Found:
     return found
 
 
+def coupling_kept(plan: Plan, commit: str, specs: Sequence[ModuleSpec]) -> Found | None:
+    """What was found for the plan as it stands, when somebody looked within a day; else None."""
+    try:
+        kept = cache.get(_key(plan, commit, specs))
+    except redis.RedisError as error:
+        logger.warning("What coupling was found is not known: %s", error)
+        return None
+    return kept if isinstance(kept, Found) else None
+
+
 def _key(plan: Plan, commit: str, specs: Sequence[ModuleSpec]) -> str:
     # A database that was made anew counts its plans and versions from 1 again.
     text = repr((plan.pk, plan.version, commit, list(specs)))
