@@ -125,6 +125,8 @@ def database(url: str, *, idle_seconds: int = 60) -> dict[str, Any]:
 TUTTI_HOME = embedded.home_path()
 DEBUG = env_bool("TUTTI_DEBUG")
 SECRET_KEY = env_secret("SECRET_KEY", TUTTI_HOME / "secret_key")
+#: Keys that seal secrets at rest, newest first; without them, TUTTI_HOME/secret_keys holds them.
+TUTTI_SECRET_KEYS = env_list("TUTTI_SECRET_KEYS", [])
 DATABASE_URL = env_str("DATABASE_URL", embedded.database_url(TUTTI_HOME))
 DATABASE_POOL = env_int("TUTTI_DATABASE_POOL", 40, least=4)
 REDIS_URL = env_str("REDIS_URL", embedded.redis_url(TUTTI_HOME))
@@ -156,6 +158,14 @@ TUTTI_SWEEP_SECONDS = env_int("TUTTI_SWEEP_SECONDS", 5, least=1)
 TUTTI_RUN_THREADS = env_int("TUTTI_RUN_THREADS", 12, least=1)
 #: Checks that run at the same time on this machine.
 TUTTI_CHECKS_PER_HOST = env_int("TUTTI_CHECKS_PER_HOST", os.cpu_count() or 1, least=1)
+#: Memory for agents and their checks on this machine together; 0 is all that it has.
+TUTTI_MEMORY_MB = env_int("TUTTI_MEMORY_MB", 0)
+#: What an agent is taken to need while none of its profile was measured.
+TUTTI_AGENT_MEMORY_MB = env_int("TUTTI_AGENT_MEMORY_MB", 500, least=1)
+#: Agents that may be alive on this machine at once, however much memory is free.
+TUTTI_AGENTS_PER_HOST = env_int("TUTTI_AGENTS_PER_HOST", 32, least=1)
+#: Time without pressure after which one more agent, and one more check, may run here.
+TUTTI_CALM_SECONDS = env_int("TUTTI_CALM_SECONDS", 10, least=1)
 #: The highest ceiling that a project may set.
 TUTTI_SITE_CEILING = env_int("TUTTI_SITE_CEILING", 20, least=1)
 #: A file that the backup of hubs and database touches when it is done; its age is shown.

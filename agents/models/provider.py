@@ -21,6 +21,10 @@ class Provider(models.Model):
     changed_at = models.DateTimeField(null=True, blank=True)
     wake_at = models.DateTimeField(null=True, blank=True)
     active_runs = models.IntegerField(default=0)
+    #: The account's key, sealed by projects.secrets; it goes in and is never shown again.
+    secret = models.TextField(blank=True, editable=False)
+    #: Name of the environment variable that an agent finds it in, e.g. ANTHROPIC_API_KEY.
+    secret_env = models.CharField(max_length=60, blank=True)
 
     class Meta:
         constraints = [

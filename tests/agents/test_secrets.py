@@ -1,0 +1,133 @@
+"""Keys of accounts: sealed at rest, rotated, lost; given to one agent and shown to nobody."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from agents.models import Profile, Provider
+from agents.services import secrets as accounts
+from projects import secrets
+from projects.models import SiteEvent
+from projects.services.errors import Refused
+from tests import factories as make
+
+KEY = "sk-ant-0123456789"
+
+
+@pytest.fixture
+def provider(db, tutti_home):
+    return Provider.objects.create(name="anthropic")
+
+
+@pytest.fixture
+def admin(db):
+    return make.user("root", is_superuser=True)
+
+
+def test_key_file_is_made_once_for_its_owner_alone(tutti_home):
+    sealed = secrets.encrypt(KEY)
+    file = tutti_home / secrets.FILE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert KEY not in sealed and KEY not in file.read_text()
+    assert secrets.decrypt(sealed) == KEY
+    assert list(tutti_home.iterdir()) == [file]
+
+
+def test_key_file_follows_a_rotation(tutti_home):
+    old = secrets.encrypt(KEY)
+    name = secrets.new_key()
+    new = secrets.encrypt(KEY)
+    assert new.startswith(f"{name}:") and secrets.is_newest(new) and not secrets.is_newest(old)
+    assert secrets.decrypt(old) == KEY
+    assert stat.S_IMODE((tutti_home / secrets.FILE).stat().st_mode) == 0o600
+
+
+def test_ring_from_the_environment(tutti_home, settings):
+    first, second = (Fernet.generate_key().decode() for _ in range(2))
+    settings.TUTTI_SECRET_KEYS = [first]
+    sealed = secrets.encrypt(KEY)
+    settings.TUTTI_SECRET_KEYS = [second, first]
+    assert secrets.decrypt(sealed) == KEY
+    settings.TUTTI_SECRET_KEYS = [second]
+    with pytest.raises(secrets.SecretError, match="No key opens") as error:
+        secrets.decrypt(sealed)
+    assert secrets.key_id(first.encode()) in str(error.value)
+    assert not (tutti_home / secrets.FILE).exists()
+    with pytest.raises(secrets.SecretError, match="TUTTI_SECRET_KEYS"):
+        secrets.new_key()
+
+
+@pytest.mark.parametrize("key", ["short", "ß" * 44, "!" * 44])
+def test_spoilt_key_is_named_by_its_place_only(tutti_home, settings, key):
+    settings.TUTTI_SECRET_KEYS = [Fernet.generate_key().decode(), key]
+    with pytest.raises(secrets.SecretError, match="Key 2 of TUTTI_SECRET_KEYS") as error:
+        secrets.encrypt(KEY)
+    assert key not in str(error.value)
+
+
+def test_secret_is_sealed_and_its_event_does_not_hold_it(provider, admin):
+    accounts.secret_set(provider, admin, f" {KEY}\n", "ANTHROPIC_API_KEY")
+    provider.refresh_from_db()
+    assert KEY not in provider.secret
+    profile = Profile(role="executor", backend="command", provider=provider)
+    assert accounts.environment_of(profile) == {"ANTHROPIC_API_KEY": KEY}
+    event = SiteEvent.objects.get(kind="provider.secret")
+    assert event.data == {
+        "name": "anthropic", "env": "ANTHROPIC_API_KEY", "before": "none", "after": "set",
+    }  # fmt: skip
+    accounts.secret_set(provider, admin, "", "")
+    provider.refresh_from_db()
+    assert (provider.secret, provider.secret_env) == ("", "")
+    profile.provider = provider
+    assert accounts.environment_of(profile) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "env", "field"),
+    [
+        ("tiny-1", "KEY", "value"),
+        ("0123456789\0", "KEY", "value"),
+        (KEY, "key", "env"),
+        (KEY, "LD_PRELOAD", "env"),
+        (KEY, "PATH", "env"),
+        (KEY, "", "env"),
+    ],
+)
+def test_bad_secret_is_refused_with_its_field(provider, admin, value, env, field):
+    with pytest.raises(Refused) as refused:
+        accounts.secret_set(provider, admin, value, env)
+    assert [problem.field for problem in refused.value.problems] == [field]
+    assert value not in str(refused.value) and not SiteEvent.objects.exists()
+
+
+def test_rotation_seals_all_under_the_newest_key(provider, admin, tutti_home, capsys):
+    accounts.secret_set(provider, admin, KEY, "ANTHROPIC_API_KEY")
+    call_command("rotate_secrets", "--new-key", "--drop-old")
+    provider.refresh_from_db()
+    assert secrets.is_newest(provider.secret) and secrets.decrypt(provider.secret) == KEY
+    assert len((tutti_home / secrets.FILE).read_text().split()) == 1
+    call_command("rotate_secrets")
+    assert "0 secrets" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_rotation_says_which_secret_no_key_opens(provider, admin, tutti_home):
+    accounts.secret_set(provider, admin, KEY, "ANTHROPIC_API_KEY")
+    (tutti_home / secrets.FILE).write_bytes(Fernet.generate_key())
+    with pytest.raises(CommandError, match="anthropic: No key opens"):
+        call_command("rotate_secrets", "--drop-old")
+    profile = Profile(role="executor", backend="command", provider=provider)
+    provider.refresh_from_db()
+    with pytest.raises(secrets.SecretError, match="No key opens"):
+        accounts.environment_of(profile)
+    assert not accounts.redactor()
+
+
+def test_redactor_knows_the_newest_secrets(provider, admin):
+    assert accounts.redactor().text(KEY) == KEY
+    accounts.secret_set(provider, admin, KEY, "ANTHROPIC_API_KEY")
+    assert KEY not in accounts.redactor().text(f"x {KEY}")
