@@ -45,7 +45,8 @@ def _roles(facts: Facts) -> Point:
     point = partial(Point, "roles", "agents", "Each role has somebody who works")
     broken = [(one, why) for one in facts.profiles if (why := _role_problem(facts, one))]
     if broken:
-        profile, why = broken[0]
+        # What is wrong with the profile itself is said before what only this plan lacks.
+        profile, why = min(broken, key=lambda pair: not pair[0].problem)
         return point(State.MISSING, f"{len(broken)} of {len(facts.profiles)} roles cannot work:"
                      f" {profile.role}: {why}",
                      facts.page("agents:profiles", anchor=f"profile-{profile.role}"),

@@ -48,7 +48,7 @@ def _approver(facts: Facts) -> Point:
     if not seen:
         return point(State.WARNING, f"{many(len(able), 'person')} may approve, and 0 of them have"
                      " ever signed in.", link, text)  # fmt: skip
-    return point(State.READY, f"{len(seen)} of {many(len(able), 'person')} who may approve have"
+    return point(State.READY, f"{many(len(able), 'person')} may approve; {len(seen)} of them have"
                  " signed in.")  # fmt: skip
 
 

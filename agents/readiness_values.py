@@ -233,8 +233,10 @@ class Facts:
 
 
 def many(count: int, word: str) -> str:
-    """A number with its noun: "1 module", "3 modules"."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+    """A number with its noun: "1 module", "3 modules", "2 people"."""
+    if count == 1:
+        return f"1 {word}"
+    return f"{count} people" if word == "person" else f"{count} {word}s"
 
 
 def named(words: Sequence[str], most: int = 4) -> str:
