@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from agents import waits
 from agents.models import Request, Run
+from agents.services import quotas
 from projects.models import Dependency, Module, Plan, Project
 from reviews import selectors as judged
 from reviews.models import CheckResult, Finding, Merge, Review
@@ -181,8 +182,15 @@ def _ground(project: Project, plan: Plan | None) -> waits.Ground:
         is_prepared=plan is None or plan.prepared_at is not None,
         blocked_reason=plan.blocked_reason if plan else "",
         binding=str(project.binding.get("sentence", "")),
+        walls=_walls(project),
         merging=current.module.slug if current else "",
     )
+
+
+def _walls(project: Project) -> dict[str, str]:
+    """For each kind of run that a quota or a provider stops: which, and until when."""
+    found = quotas.walls(project, ["tests", "build", "review", "fix"])
+    return {kind: wall.limit.sentence for kind, wall in found.items()}
 
 
 Others = dict[int, list[waits.Other]]

@@ -11,10 +11,11 @@ from django.db import Error as DatabaseError
 from agents import gates, turns
 from agents.backends.base import BackendError
 from agents.models import ConversationEntry, Run
+from agents.proposals import propose
 from agents.scheduler import start_next
 from agents.services import runs
-from agents.services.outcomes import fail, judge, merge_refused
-from agents.supervision import INTERRUPTED, supervisor
+from agents.services.outcomes import fail, judge, merge_refused, provider_stopped
+from agents.supervision import INTERRUPTED, STOPPED, YIELDED, supervisor
 from agents.work import Ended, Log, Work
 from agents.workspaces import WorkspaceError
 from projects import live
@@ -47,6 +48,8 @@ def execute(run: Run) -> list[Run]:
         except Ended as ended:
             return _ended(work, ended.order)
         except BackendError as error:
+            if error.owner == Run.Owner.PROVIDER:
+                return provider_stopped(work, error)
             return fail(work, str(error), kind=error.kind, owner=error.owner)
         except (HubError, WorkspaceError) as error:
             return fail(work, str(error), kind="repo", owner=Run.Owner.AGENT)
@@ -74,10 +77,29 @@ def _ended(work: Work, order: str) -> list[Run]:
                 reason_kind="shutdown",
                 reason_owner=Run.Owner.TUTTI,
             )
+        if order.startswith(YIELDED):
+            return runs.run_end(
+                work.run,
+                R.INTERRUPTED,
+                reason=order.removeprefix(YIELDED),
+                reason_kind=runs.MEMORY,
+                reason_owner=Run.Owner.TUTTI,
+                start_next=start_next,
+            )
+        kind = Run.objects.values_list("reason_kind", flat=True).get(pk=work.run.pk)
+        if kind in runs.PAUSES:
+            return runs.run_end(
+                work.run,
+                R.INTERRUPTED,
+                reason=order.removeprefix(STOPPED),
+                reason_kind=kind,
+                reason_owner=runs.PAUSES[kind],
+                start_next=start_next,
+            )
         return runs.run_end(
             work.run,
             R.CANCELLED,
-            reason=order.removeprefix("stopped: "),
+            reason=order.removeprefix(STOPPED),
             reason_kind="stopped",
             reason_owner=Run.Owner.PERSON,
             start_next=start_next,
@@ -179,6 +201,8 @@ def _turns(
 
 
 def _gated(work: Work, gate: Callable[..., gates.Verdict], head: str, began: str) -> gates.Verdict:
+    if work.leaks:
+        return gates.leaked(work, head)
     if gate is gates.green_gate and not work.module.open_findings:
         return gate(work, head, began=began)
     return gate(work, head)
@@ -350,6 +374,7 @@ def finish(work: Work) -> list[Run]:
 
 STEPS: dict[str, Callable[[Work], list[Run]]] = {
     Run.Kind.PREPARE: prepare,
+    Run.Kind.DECOMPOSE: propose,
     Run.Kind.TESTS: write_tests,
     Run.Kind.BUILD: build,
     Run.Kind.RECHECK: recheck,

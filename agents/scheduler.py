@@ -16,11 +16,12 @@ from django.utils import timezone
 from agents import messages
 from agents.capacity import Limit, ceiling_now, paused_limit, project_limit
 from agents.models import Run
-from agents.services import hosts, runs
+from agents.services import fleet, quotas, quotawatch, runs
 from agents.services.recovery import lost_runs
 from projects import live
 from projects.lifecycle import OPEN, transition
 from projects.models import Module, Plan, Project
+from projects.services.proposals import proposal_begun
 
 S = Module.Status
 K = Run.Kind
@@ -95,11 +96,15 @@ def tick() -> int:
         row = cursor.fetchone()
         if not row or not row[0]:
             return 0
-        projects = list(
-            Project.objects.filter(
-                archived_at__isnull=True, plans__status=Plan.Status.APPROVED
-            ).order_by(F("active_runs") * 1.0 / F("weight"), "pk")
+        wanting = Plan.objects.filter(
+            Q(status=Plan.Status.APPROVED) | Q(proposal_at__isnull=False), project=OuterRef("pk")
         )
+        projects = list(
+            Project.objects.filter(Exists(wanting), archived_at__isnull=True).order_by(
+                F("active_runs") * 1.0 / F("weight"), "pk"
+            )
+        )
+    quotawatch.mind()
     return sum(len(start(project)) for project in projects)
 
 
@@ -111,16 +116,21 @@ def start(project: Project) -> list[Run]:
 
 def start_next(change: live.Change) -> list[Run]:
     """Start what can start, inside an open change; workers are woken after commit."""
-    plan = Plan.objects.filter(project=change.project, status=Plan.Status.APPROVED).first()
-    if plan is None or plan.blocked_reason:
+    plans = Plan.objects.filter(project=change.project)
+    plan = plans.filter(status=Plan.Status.APPROVED, blocked_reason="").first()
+    proposed = plans.filter(proposal_at__isnull=False).first()
+    if plan is None and proposed is None:
         return []
+    fleet.lock()
     ceiling = ceiling_of(change.project)
     _note_binding(change, ceiling)
     if ceiling.binds == "paused":
         return []
-    started = [*_plan_runs(change, plan)]
-    if plan.prepared_at is not None:
-        started += _module_runs(change, plan, ceiling)
+    started = _proposal_run(change, proposed, ceiling.slots) if proposed else []
+    if plan is not None:
+        started += _plan_runs(change, plan)
+        if plan.prepared_at is not None:
+            started += _module_runs(change, plan, ceiling)
     for run in started:
         transaction.on_commit(lambda run=run: messages.send(run))  # type: ignore[misc]
     return started
@@ -130,7 +140,8 @@ def ceiling_of(project: Project) -> Limit:
     """How many runs may work right now, and what binds."""
     if project.paused_at is not None:
         return paused_limit()
-    return ceiling_now([project_limit(project.ceiling), *hosts.limits_of(project)])
+    set_by_people = [project_limit(project.ceiling), *quotas.limits_of(project)]
+    return ceiling_now([*set_by_people, *fleet.limits_of(project)])
 
 
 def _note_binding(change: live.Change, ceiling: Limit) -> None:
@@ -169,6 +180,23 @@ def _plan_runs(change: live.Change, plan: Plan) -> list[Run]:
     return [run] if run else []
 
 
+def _proposal_run(change: live.Change, plan: Plan, slots: int) -> list[Run]:
+    """The orchestrator's run for a draft that a person asked it to cut; she waits, so it is first.
+
+    The only run without an approved plan: it writes nothing to the repository.
+    """
+    if Run.objects.filter(plan=plan, kind=K.DECOMPOSE, status__in=Run.ACTIVE).exists():
+        return []
+    run = runs.run_queue(
+        change, kind=K.DECOMPOSE, module=None, plan=plan, needs_slot=True, slots=slots
+    )
+    if run is None:
+        return []
+    change.project.active_runs += 1
+    proposal_begun(plan, run.topic)
+    return [run]
+
+
 def _is_open(plan: Plan) -> bool:
     return Module.objects.filter(project_id=plan.project_id, status__in=list(OPEN)).exists()
 
@@ -178,6 +206,7 @@ def _module_runs(change: live.Change, plan: Plan, ceiling: Limit) -> list[Run]:
     reserved = Run.objects.filter(project=project, slot_wanted_at__isnull=False).count()
     slots = ceiling.slots - project.active_runs - reserved
     wanted = [*_wanted_started(project), *(_wanted_new(project, slots) if slots > 0 else [])]
+    wanted = _behind_no_wall(change, wanted, slots)
     if not wanted:
         return []
     lanes = set(_in_lane(project).exclude(lane="").values_list("lane", flat=True))
@@ -187,6 +216,18 @@ def _module_runs(change: live.Change, plan: Plan, ceiling: Limit) -> list[Run]:
         if run := _start(change, choice, ceiling.slots):
             started.append(run)
     return started
+
+
+def _behind_no_wall(change: live.Change, wanted: list[Wanted], slots: int) -> list[Wanted]:
+    """Those that no quota or provider stops; the others are asked about, and take no turn."""
+    walls = quotas.walls(change.project, [K.TESTS, K.BUILD, K.REVIEW, K.FIX])
+    stopped = [run for run in wanted if run.needs_slot and run.kind in walls]
+    asked = stopped
+    if walls and slots <= 0:
+        new = _wanted_new(change.project, 1)
+        asked = stopped + [run for run in new if run.needs_slot and run.kind in walls]
+    quotawatch.note(change, [walls[run.kind] for run in asked])
+    return [run for run in wanted if run not in stopped] if stopped else wanted
 
 
 def _start(change: live.Change, choice: Wanted, slots: int) -> Run | None:

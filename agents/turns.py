@@ -13,17 +13,21 @@ from django.db.models import F, Sum
 from django.utils import timezone
 
 from agents import assignments, conversations, meters, sandbox
+from agents import quotas as quota_rules
 from agents.backends import KINDS
 from agents.backends.base import BackendError, Outcome, Turn
-from agents.models import ConversationEntry, Run
+from agents.leaks import leaking_paths, without
+from agents.models import ConversationEntry, Profile, Run
 from agents.scheduler import ceiling_of, start_next
-from agents.services import runs
+from agents.services import budgets, quotas, runs
+from agents.services import secrets as accounts
 from agents.services.answers import ANSWERS, answer
 from agents.services.outcomes import review_judged
 from agents.work import Work
 from agents.workspaces import Workspace
 from projects import live
 from projects.models import Module, Project
+from projects.secrets import SecretError
 from projects.text import clean_text
 from reviews.models import Finding, Review
 from reviews.services import Remark
@@ -84,9 +88,11 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     work.obey()
     run = work.run
     profile = runs.profile_of(run)
+    provide(work)
+    text = work.log.redactor.text(assignment.text)
     sent = {
         "turn": run.turns + 1,
-        "text": assignment.text,
+        "text": text,
         "prompt_version": assignment.prompt_version,
         "at": timezone.now().isoformat(),
     }
@@ -102,8 +108,8 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         described = assignments.describe(work.module, work.contract)
         conversations.delegate(run, f"To the {run.role} (run {run.pk}):\n{described}")
     turn = Turn(
-        text=assignment.text,
-        module=work.module.slug,
+        text=text,
+        module=work.name,
         kind=run.kind,
         role=run.role,
         number=turn_number(run),
@@ -115,23 +121,55 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         environment=work.environment,
         network=bool(profile.settings.get("network", False)),
         session=run.session,
+        secrets=_secrets(profile),
     )
     work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})
     began = time.monotonic()
+    failed: BackendError | None = None
     with meters.metering(run.pk, meters.AGENT) as meter:
         try:
             outcome = KINDS[profile.backend].run(turn, work.log.add, work.stop)
+            outcome.result = work.log.redactor.data(outcome.result)
+        except BackendError as error:
+            failed, outcome = error, Outcome(run.result or {}, usage=error.usage)
         finally:
             _spent(run, time.monotonic() - began, meter)
             work.log.flush()
+    _used(run, outcome, is_refused=failed is not None and failed.owner == Run.Owner.PROVIDER)
+    if failed:
+        raise failed
     work.obey()
-    _used(run, outcome)
     return outcome
+
+
+def provide(work: Work) -> None:
+    """Have a whole turn reserved of every quota. Raises BackendError when one refuses."""
+    run = work.run
+    if not run.needs_slot:
+        return
+    profile = runs.profile_of(run)
+    try:
+        with live.change(run.project_id):
+            budgets.again(run, profile)
+    except budgets.Full as full:
+        wall = quotas.wall_of(run, profile)
+        sentence = wall.limit.sentence if wall else "What was left is used up by others."
+        kind = "provider" if isinstance(full, budgets.Walled) else "quota"
+        raise BackendError(sentence, kind=kind, owner=Run.Owner.PROVIDER) from full
+
+
+def _secrets(profile: Profile) -> dict[str, str]:
+    try:
+        return accounts.environment_of(profile)
+    except SecretError as error:
+        raise BackendError(str(error), kind="settings", owner=Run.Owner.TUTTI) from error
 
 
 def turn_number(run: Run) -> int:
     """How often this kind of run took a turn for its module, this one included."""
     earlier = Run.objects.filter(module=run.module, kind=run.kind).exclude(pk=run.pk)
+    if run.module is None:
+        earlier = earlier.filter(plan=run.plan)
     return (earlier.aggregate(n=Sum("turns"))["n"] or 0) + run.turns + 1
 
 
@@ -147,8 +185,20 @@ def checkpoint(work: Work, workspace: Workspace, began: str) -> str:
     head = began
     if bundle is not None:
         head = work.hub.take_bundle(bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE)
+        head = _without_secrets(work, began, head)
     runs.run_update(run, head_commit=head)
     return head
+
+
+def _without_secrets(work: Work, began: str, head: str) -> str:
+    """The commit as it may stay on the branch; what holds a secret is back as it was."""
+    work.leaks = leaking_paths(work.hub, work.log.redactor, began, head)
+    if not work.leaks:
+        return head
+    author = f"{work.run.role} {work.run.model}".strip(), "agent@localhost"
+    kept = without(work.hub, began, head, work.leaks, f"{work.name}: {work.run.kind}", author)
+    work.hub.swap(work.branch, kept, head)
+    return kept
 
 
 @contextmanager
@@ -174,6 +224,7 @@ def slot_again(work: Work) -> None:
     """Wait for a slot before the next prompt."""
     if not work.run.needs_slot:
         return
+    provide(work)
     runs.run_slot_want(work.run)
     began = time.monotonic()
 
@@ -269,8 +320,7 @@ def read_verdict(result: dict[str, Any]) -> tuple[str, str, list[Remark]]:
 
 def _repairs_parallel_work(work: Work) -> bool:
     """Whether this turn only answers what others merged meanwhile."""
-    batch = work.module.open_findings
-    if work.run.kind != Run.Kind.BUILD or not batch:
+    if work.run.kind != Run.Kind.BUILD or not (batch := work.module.open_findings):
         return False
     rows = Finding.objects.filter(project_id=work.run.project_id, batch=batch)
     return rows.filter(source__in=["merge", "conflict"]).exists()
@@ -278,7 +328,8 @@ def _repairs_parallel_work(work: Work) -> bool:
 
 def _spent(run: Run, seconds: float, meter: meters.Meter) -> None:
     run.agent_seconds += seconds
-    run.laps.append({"agent": seconds})
+    began = (timezone.now() - run.started_at).total_seconds() - seconds if run.started_at else 0.0
+    run.laps.append({"at": began, "agent": seconds})
     Run.objects.filter(pk=run.pk, fence=run.fence).update(
         agent_seconds=F("agent_seconds") + seconds, laps=run.laps, **meter.columns()
     )
@@ -292,8 +343,19 @@ def _lap(run: Run) -> dict[str, Any]:
     return lap
 
 
-def _used(run: Run, outcome: Outcome) -> None:
+def _used(run: Run, outcome: Outcome, *, is_refused: bool = False) -> None:
+    """Keep what a turn answered and used, and settle its quotas: unknown stays unknown.
+
+    What a provider refused used nothing, unless the agent says so.
+    """
     values: dict[str, Any] = {"result": outcome.result}
+    usage = outcome.usage
+    rates = budgets.rates_of(run.provider_id, run.model)
+    money = quota_rules.cost(rates, usage.input_tokens, usage.output_tokens)
+    if not is_refused or usage.input_tokens is not None:
+        # A sum that left out a turn would pass for the whole, so one unknown price ends it.
+        known = money is not None and (run.cost is not None or len(run.assignments) == 1)
+        values["cost"] = (run.cost or 0) + money if known and money is not None else None
     if outcome.session:
         values["session"] = outcome.session
     if outcome.usage.input_tokens is not None:
@@ -304,7 +366,12 @@ def _used(run: Run, outcome: Outcome) -> None:
         lap["input"] = outcome.usage.input_tokens
         lap["output"] = outcome.usage.output_tokens or 0
         values["laps"] = run.laps
-    runs.run_update(run, **values)
+    tokens = None if usage.input_tokens is None else (
+        usage.input_tokens + (usage.output_tokens or 0)
+    )  # fmt: skip
+    with live.change(run.project_id):
+        runs.run_update(run, **values)
+        budgets.settle(run, 0 if tokens is None and is_refused else tokens, money)
 
 
 def _replay(work: Work) -> dict[str, Any] | None:

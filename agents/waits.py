@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from projects.models import Module
 
 S = Module.Status
 
+KINDS = {S.PLANNING: "tests", S.BUILDING: "build", S.REVIEWING: "review", S.FIXING: "fix"}
 #: Names that a sentence lists before it only counts.
 NAMED = 3
 
@@ -42,6 +43,8 @@ class Ground:
     is_prepared: bool = True
     blocked_reason: str = ""
     binding: str = ""
+    #: For each kind of run that a quota or a provider stops: which, and until when.
+    walls: Mapping[str, str] = field(default_factory=dict)
     merging: str = field(default="")
 
 
@@ -82,7 +85,16 @@ def _wanted(module: Module, ground: Ground) -> str:
         if ground.merging and ground.merging != module.slug:
             return f"In the merge queue; {ground.merging} is being merged."
         return "In the merge queue; its turn comes next."
+    if wall := ground.walls.get(_kind(module)):
+        return f"Waits. {wall}"
     return f"Waits for a free slot. {ground.binding}".strip()
+
+
+def _kind(module: Module) -> str:
+    """The kind of run that the module wants from an agent next."""
+    if module.status == S.WAITING:
+        return "build" if module.tests_commit else "tests"
+    return KINDS.get(S(module.status), "")
 
 
 def names(others: Sequence[Other]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,25 +15,90 @@ Sink = Callable[[str, dict[str, Any]], None]
 Stop = Callable[[], str | None]
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a turn, cached ones included, and what it cost, where that is known.
+
+    `quality` says how far to trust the tokens: exact, last_step (of several), estimated, unknown;
+    `source` says which field of the agent's they come from. `cost` is an amount of `currency`.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    quality: str = "unknown"
+    source: str = ""
+    cost: float | None = None
+    currency: str = ""
+
+
+class Kept:
+    """What a backend keeps from one turn of a run to the next; closed when the run ends."""
+
+    def __init__(self) -> None:
+        self.held: Held | None = None
+
+    def hold(self, held: Held) -> None:
+        """Keep something until the end of the run, in the place of what was kept before."""
+        self.close()
+        self.held = held
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether an agent waits for its next prompt; its workspace must stay in place then."""
+        return self.held is not None and self.held.is_alive
+
+    def close(self) -> None:
+        held, self.held = self.held, None
+        if held is not None:
+            held.close()
+
+
+class Held(Protocol):
+    """An agent that lives on between two turns."""
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an agent asks a person: may this tool be used on these paths of the workspace."""
+
+    title: str
+    tool: str
+    paths: tuple[str, ...] = ()
+
+
+#: Puts a question to a person; called again and again until the answer is there. None: not yet.
+Ask = Callable[[Question], bool | None]
+
+
 class BackendError(Exception):
-    """The agent's turn failed. `owner` is whose fault it is; a permanent one is not tried again."""
+    """The agent's turn failed. `owner` is whose fault it is; a permanent one is not tried again.
+
+    A provider that answers 429 is of kind "rate_limited" (`retry_after` in seconds), an account
+    that is used up of kind "exhausted" (`resets_at`). `usage` is what the turn used until then.
+    """
 
     def __init__(
-        self, message: str, *, kind: str, owner: str = "agent", permanent: bool = False
+        self,
+        message: str,
+        *,
+        kind: str,
+        owner: str = "agent",
+        permanent: bool = False,
+        retry_after: float | None = None,
+        resets_at: datetime | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.owner = owner
         self.permanent = permanent
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of a turn; `quality` says how far to trust them: exact, estimated or unknown."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    quality: str = "unknown"
+        self.retry_after = retry_after
+        self.resets_at = resets_at
+        self.usage = Usage()
 
 
 @dataclass(frozen=True)
@@ -52,6 +118,16 @@ class Turn:
     environment: Path | None = None
     network: bool = False
     session: str = ""
+    #: Sent instead of `text` to an agent that remembers the run's earlier turns.
+    follow_up: str = ""
+    #: Paths that the agent may change, as globs of the contract.
+    owns: tuple[str, ...] = ()
+    #: MCP servers that the agent is to connect to, as the protocol writes them.
+    mcp_servers: tuple[dict[str, Any], ...] = ()
+    kept: Kept | None = None
+    ask: Ask | None = None
+    #: Variables with the keys of the profile's account; they are in no log and no other process.
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Listener:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.outcome = Outcome()
+        self.refusal: BackendError | None = None
 
     def line(self, raw: bytes) -> None:
         text = clean_text(raw, LONGEST_TEXT).rstrip("\n")
@@ -48,6 +50,8 @@ class Listener:
             self.outcome.usage = _usage(data)
         elif kind == "session":
             self.outcome.session = str(data.get("id", ""))[:200]
+        elif kind == "error":
+            self.refusal = _refusal(data) or self.refusal
         self.sink(kind[:30], data)
 
 
@@ -73,7 +77,22 @@ def run_agent(
     )
     outcome = listener.outcome
     outcome.exit_code, outcome.seconds, outcome.sandbox = ended.code, ended.seconds, ended.level
-    if ended.reason and not ended.reason.startswith("stopped"):
+    try:
+        _look(ended, listener, turn)
+    except BackendError as error:
+        error.usage = outcome.usage
+        raise
+    return outcome
+
+
+def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
+    """Raises BackendError when the turn did not end well."""
+    if ended.reason and ended.reason.startswith("stopped"):
+        return
+    # An agent that got over a refusal and answered has ended well.
+    if listener.refusal and (ended.reason or ended.code != 0 or not listener.outcome.result):
+        raise listener.refusal
+    if ended.reason:
         if ended.reason == "out_of_memory":
             raise out_of_memory(ended, turn)
         raise BackendError(_sentence(ended.reason, turn), kind=ended.reason)
@@ -85,7 +104,6 @@ def run_agent(
         said = clean_text(ended.output, 500).strip().splitlines()
         last = f": {said[-1]}" if said else ""
         raise BackendError(f"The agent ended with exit code {ended.code}{last}.", kind="exit")
-    return outcome
 
 
 class CommandBackend:
@@ -158,6 +176,37 @@ def _json_object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _refusal(data: dict[str, Any]) -> BackendError | None:
+    """What the provider refused, as the agent's event says it; None for any other error."""
+    kind, seconds = data.get("kind"), data.get("retry_after")
+    if kind == "rate_limited":
+        known = isinstance(seconds, int | float) and 0 <= seconds < 10**7
+        return BackendError(
+            "The provider answered that requests come too fast (429).",
+            kind=kind,
+            owner="provider",
+            retry_after=float(str(seconds)) if known else None,
+        )
+    if kind == "exhausted":
+        said = clean_text(str(data.get("message", "")), 300).strip()
+        return BackendError(
+            said or "The provider's account is used up.",
+            kind=kind,
+            owner="provider",
+            resets_at=_instant(data.get("resets_at")),
+        )
+    return None
+
+
+def _instant(raw: Any) -> datetime | None:
+    """A moment as ISO 8601; without a zone it is UTC. None when it is none."""
+    try:
+        found = datetime.fromisoformat(str(raw))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _usage(data: dict[str, Any]) -> Usage:

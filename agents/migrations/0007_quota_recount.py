@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
             model_name="run",
             index=models.Index(
                 fields=["kind", "model", "-id"],
-                name="run_measured",
+                name="run_used",
                 condition=models.Q(input_tokens__isnull=False),
             ),
         ),

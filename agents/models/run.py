@@ -132,10 +132,15 @@ class Run(models.Model):
                 condition=Q(status__in=["queued", "running", "checking", "stopping"]),
             ),
             models.Index(fields=["plan", "queued_at"], name="run_plan"),
+            models.Index(
+                fields=["-id"],
+                name="run_memory",
+                condition=Q(memory_peak_mb__isnull=False, needs_slot=True),
+            ),
             # What a turn of a kind and model used so far is asked at every start.
             models.Index(
                 fields=["kind", "model", "-id"],
-                name="run_measured",
+                name="run_used",
                 condition=Q(input_tokens__isnull=False),
             ),
         ]

@@ -34,6 +34,10 @@ class Full(Exception):
     """A quota or a provider refuses; whatever was reserved before it has to be undone."""
 
 
+class Walled(Full):
+    """The provider said that nothing works before a time that has not come."""
+
+
 @dataclass(frozen=True)
 class Hold:
     """What was reserved for a run that is about to be made."""
@@ -201,7 +205,15 @@ def enter(run: Run, held: Hold) -> None:
 
 
 def again(run: Run, profile: Profile) -> None:
-    """Reserve a whole turn once more before the next prompt. Raises Full when it does not fit."""
+    """Reserve a whole turn once more before the next prompt. Raises Full when it does not fit.
+
+    It also asks the provider's breaker, so that no prompt is sent into a wall that is known.
+    """
+    account = Provider.objects.filter(runs=run).first() if run.provider_id else None
+    if account and providers.is_walled(account, timezone.now()):
+        raise Walled
+    if run.provider_id is None and not touching(run.project).exists():
+        return
     rows = applying(lock(run.project), run.project_id, run.provider_id, user_of(run.plan))
     rows = [row for row in rows if row.measure != PARALLEL]
     if not rows:

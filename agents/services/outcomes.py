@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
+from agents.backends.base import BackendError
 from agents.gates import Verdict
 from agents.models import Run
 from agents.scheduler import start_next
 from agents.services import runs
+from agents.services.providers import (
+    EXHAUSTED_SECONDS,
+    LONGEST,
+    provider_exhausted,
+    provider_limited,
+)
 from agents.work import Work
 from projects import live
 from projects.lifecycle import transition
@@ -20,6 +27,7 @@ from projects.models import Module, Role
 from projects.services.attention import attention_open
 from projects.services.modules import module_ask
 from projects.services.plans import plan_blocked
+from projects.services.proposals import proposal_end
 from reviews import merges
 from reviews.models import Review
 from reviews.services import Remark, findings_record, review_record
@@ -74,10 +82,14 @@ def fail(
     spent: Callable[[Work, live.Change, int], None] | None = None,
 ) -> list[Run]:
     """End a run as failed, by whose fault it was: an agent's counts, others wait and retry."""
+    reason = work.log.redactor.text(reason)
     work.log.add("failed", {"reason": reason, "kind": kind, "owner": owner})
     run = work.run
 
     def then(change: live.Change) -> None:
+        if run.kind == Run.Kind.DECOMPOSE:
+            proposal_end(work.plan, live.Actor.run(run.pk), reason)
+            return
         if run.module_id is None:
             plan_blocked(work.plan, f"{run.kind}: {reason}", live.Actor.run(run.pk))
             return
@@ -100,6 +112,60 @@ def fail(
         )
     except runs.Fenced:
         return []
+
+
+def provider_stopped(work: Work, error: BackendError) -> list[Run]:
+    """A provider or quota refused: the run is paused, and its module goes on by itself.
+
+    It is nobody's failure and counts as none. The breaker knows before anything else starts.
+    """
+    work.log.add("paused", {"reason": str(error), "kind": error.kind, "owner": error.owner})
+    run = work.run
+    knows = error.kind in ("quota", "provider")
+    if run.provider and error.kind == "rate_limited":
+        provider_limited(run.provider, error.retry_after)
+        knows = True
+    elif run.provider and error.kind == "exhausted":
+        provider_exhausted(run.provider, error.resets_at, str(error))
+        knows = True
+
+    def then(change: live.Change) -> None:
+        # Without an account to remember it, the module itself knows when to try again.
+        if not knows and run.module_id:
+            later = _again_at(run.module_id, error)
+            Module.objects.filter(pk=run.module_id).update(not_before=later)
+
+    try:
+        work.log.flush()
+        return runs.run_end(
+            run,
+            Run.Status.INTERRUPTED,
+            reason=str(error),
+            reason_kind=error.kind,
+            reason_owner=Run.Owner.PROVIDER,
+            then=then,
+            start_next=start_next,
+        )
+    except runs.Fenced:
+        return []
+
+
+def _again_at(module_id: int, error: BackendError) -> datetime:
+    now = timezone.now()
+    if error.resets_at and now < error.resets_at < now + LONGEST:
+        return error.resets_at
+    if error.kind == "exhausted":
+        return now + timedelta(seconds=EXHAUSTED_SECONDS)
+    if error.retry_after is not None:
+        return now + timedelta(seconds=min(error.retry_after, 86_400))
+    tried = 0
+    for owner in (
+        Run.objects.filter(module=module_id).order_by("-pk").values_list("reason_owner", flat=True)
+    )[:10]:
+        if owner != Run.Owner.PROVIDER:
+            break
+        tried += 1
+    return now + timedelta(seconds=min(300, BACKOFF_SECONDS * 2**tried))
 
 
 def _agent_failed(

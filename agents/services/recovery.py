@@ -8,7 +8,7 @@ from django.db.models import Count, F, Q
 
 from agents import processes
 from agents.models import Run
-from agents.services import runs
+from agents.services import budgets, runs
 from projects import live
 from projects.hub import Hub
 from projects.models import Dependency, Module, Plan, Project
@@ -48,6 +48,7 @@ def project_recover(project: Project, by: live.Actor, *, host: str = "") -> list
         if change.project.active_runs != held:
             said.append(f"The count of working runs was {change.project.active_runs}, is {held}.")
             Project.objects.filter(pk=project.pk).update(active_runs=held)
+        said += budgets.repair(change.project)
         for sentence in said:
             change.event("project.recovered", project.topic, by, did=sentence)
     if host and (ended := processes.end_orphans()):
@@ -68,6 +69,7 @@ def check_invariants() -> list[str]:
         *_counters(),
         *_merges(),
         *_hubs(),
+        *budgets.violations(),
     ]
 
 

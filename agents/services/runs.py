@@ -16,12 +16,18 @@ from django.utils import timezone
 
 from agents.facts import facts_of
 from agents.models import Profile, Run, RunLog
+from agents.services import budgets, fleet
 from agents.services.profiles import ROLE_OF, profile_for
 from projects import live
 from projects.models import Module, Plan, Project
 from projects.services.modules import module_pause
+from projects.services.proposals import proposal_end
 
 S = Run.Status
+#: Reason of a run that gave way because its machine ran short of memory.
+MEMORY = "memory"
+#: Why Tutti itself ends a run that another one goes on for, and whose fault that is.
+PAUSES = {"provider": Run.Owner.PROVIDER}
 
 
 class Fenced(Exception):
@@ -45,12 +51,13 @@ def run_queue(
     """Make a queued run, with its slot when it needs one; None when there is no slot.
 
     The slot is taken by a conditional update on the project row, which no isolation level and
-    no race lets above `slots` (the ceiling right now).
+    no race lets above `slots` (the ceiling right now); quotas are reserved alike, all or none.
     """
-    if needs_slot and not slot_claim(change.project, slots):
-        return None
     role = ROLE_OF.get(kind, "")
     profile = profile_for(change.project, role) if role else None
+    held = _hold(change, plan, profile, kind, slots) if needs_slot else None
+    if needs_slot and held is None:
+        return None
     earlier = Run.objects.filter(module=module, kind=kind)
     if module is None:
         earlier = earlier.filter(plan=plan)
@@ -66,8 +73,12 @@ def run_queue(
         holds_slot=needs_slot,
         backend=profile.backend if profile and needs_slot else "",
         model=profile.model if profile and needs_slot else "",
+        provider_id=held.provider_id if held else None,
+        estimate_tokens=held.estimate.tokens if held else None,
         sent_at=timezone.now(),
     )
+    if held:
+        budgets.enter(run, held)
     change.event(
         "run.queued",
         run.topic,
@@ -82,8 +93,28 @@ def run_queue(
     return run
 
 
+def _hold(
+    change: live.Change, plan: Plan, profile: Profile | None, kind: str, slots: int | None
+) -> budgets.Hold | None:
+    """Take a slot and reserve of every quota; None, with nothing taken, when one refuses."""
+    assert profile is not None, f"Nobody plays the role for {kind}."
+    try:
+        with transaction.atomic():
+            if not slot_claim(change.project, slots):
+                return None
+            return budgets.hold(change.project, plan, profile, kind)
+    except budgets.Full:
+        return None
+
+
 def slot_claim(project: Project, slots: int | None = None) -> bool:
-    """Take one slot below the ceiling; False when there is none."""
+    """Take one slot below the ceiling, and below what all hosts carry; False when there is none.
+
+    Hosts are shared by all projects: their lock is held until the transaction ends.
+    """
+    fleet.lock()
+    if not fleet.has_room():
+        return False
     free = Project.objects.filter(pk=project.pk, active_runs__lt=F("ceiling"))
     if slots is not None:
         free = free.filter(active_runs__lt=slots)
@@ -92,11 +123,17 @@ def slot_claim(project: Project, slots: int | None = None) -> bool:
 
 def _slot_free(run: Run) -> None:
     Project.objects.filter(pk=run.project_id).update(active_runs=F("active_runs") - 1)
+    budgets.slot_free(run)
 
 
 def run_claim(run_id: int, fence: int) -> Run | None:
-    """Take a queued run; None when the message is old, repeated or somebody was first."""
+    """Take a queued run; None when the message is old, repeated or somebody was first.
+
+    None too while this host may not take it: it stays queued, and the sweep sends it again.
+    """
     worker = worker_name()
+    if not fleet.host_admits(run_id):
+        return None
     with transaction.atomic():
         claimed = Run.objects.filter(pk=run_id, status=S.QUEUED, fence=fence).update(
             status=S.RUNNING,
@@ -138,6 +175,7 @@ def run_checking(run: Run, start_next: Callable[[live.Change], Sequence[Run]]) -
     if not run.holds_slot:
         return
     with live.change(run.project_id) as change:
+        fleet.lock()
         run_update(run, status=S.CHECKING, holds_slot=False)
         _slot_free(run)
         change.event("run.checking", run.topic, live.Actor.run(run.pk), run=run.pk)
@@ -155,10 +193,21 @@ def run_slot_take(run: Run, slots: Callable[[Project], int]) -> bool:
             project=run.project_id, slot_wanted_at__lt=run.slot_wanted_at, status=S.CHECKING
         ).count()
         free = slots(change.project) - change.project.active_runs
-        if free <= ahead or not slot_claim(change.project):
+        if free <= ahead or not _slot_retake(change, run):
             return False
         run_update(run, status=S.RUNNING, holds_slot=True, slot_wanted_at=None)
         change.event("run.resumed", run.topic, live.Actor.run(run.pk), run=run.pk)
+    return True
+
+
+def _slot_retake(change: live.Change, run: Run) -> bool:
+    try:
+        with transaction.atomic():
+            if not slot_claim(change.project):
+                return False
+            budgets.slot_take(run)
+    except budgets.Full:
+        return False
     return True
 
 
@@ -178,6 +227,9 @@ def run_end(
     longer ours.
     """
     with live.change(run.project_id) as change:
+        if start_next:
+            # Before any quota is locked, as claims do: one order of locks for all.
+            fleet.lock()
         held = run.holds_slot
         run_update(
             run,
@@ -191,6 +243,7 @@ def run_end(
         )
         if held:
             _slot_free(run)
+        budgets.close(run)
         change.event(
             f"run.{status}",
             run.topic,
@@ -214,6 +267,8 @@ def run_end(
 def run_lost(run: Run, status: str, reason: str, kind: str) -> bool:
     """End somebody else's run whose worker gave no sign of life; a higher fence shuts it out."""
     with live.change(run.project_id) as change:
+        # Whether it holds its slot may have changed since it was read.
+        run.refresh_from_db(fields=["status", "holds_slot", "assignments"])
         ended = Run.objects.filter(pk=run.pk, fence=run.fence, status__in=Run.ACTIVE).update(
             status=status,
             fence=F("fence") + 1,
@@ -228,6 +283,7 @@ def run_lost(run: Run, status: str, reason: str, kind: str) -> bool:
             return False
         if run.holds_slot:
             _slot_free(run)
+        budgets.close(run, is_cut_off=True)
         change.event(
             f"run.{status}",
             run.topic,
@@ -265,6 +321,7 @@ def run_stop(run: Run, by: live.Actor, reason: str = "") -> None:
             )
             if run.holds_slot:
                 _slot_free(run)
+            budgets.close(run)
         elif run.status in (S.RUNNING, S.CHECKING):
             held = run.holds_slot
             Run.objects.filter(pk=run.pk).update(
@@ -275,6 +332,53 @@ def run_stop(run: Run, by: live.Actor, reason: str = "") -> None:
         change.event("run.stop", run.topic, by, run=run.pk, reason=sentence)
         if run.module:
             module_pause(run.module, by)
+        elif run.plan and run.kind == Run.Kind.DECOMPOSE:
+            proposal_end(run.plan, by, sentence)
+
+
+def run_yield(run: Run, reason: str) -> bool:
+    """Tell a run at work to make room: it ends as interrupted and its module is wanted again.
+
+    Nobody failed, the workspace stays, and the module is not paused. False when the run is not
+    at work any more.
+    """
+    with live.change(run.project_id) as change:
+        told = Run.objects.filter(pk=run.pk, fence=run.fence, status=S.RUNNING).update(
+            status=S.STOPPING, reason=reason, reason_kind=MEMORY
+        )
+        if not told:
+            return False
+        change.event("run.yield", run.topic, live.SYSTEM, run=run.pk, reason=reason)
+    return True
+
+
+def run_pause(run: Run, kind: str, reason: str) -> bool:
+    """End a run so that its work goes on by itself later: as no failure, with its workspace kept.
+
+    `kind` is one of PAUSES. A queued run ends at once, one at work is asked to; one whose gates
+    run goes on, unless it waits for its next prompt.
+    """
+    with live.change(run.project_id) as change:
+        run.refresh_from_db()
+        said = {"reason": reason, "reason_kind": kind, "reason_owner": PAUSES[kind]}
+        if run.status == S.QUEUED:
+            Run.objects.filter(pk=run.pk).update(
+                status=S.INTERRUPTED, fence=F("fence") + 1, holds_slot=False,
+                ended_at=timezone.now(), **said,
+            )  # fmt: skip
+            if run.holds_slot:
+                _slot_free(run)
+            budgets.close(run)
+            facts = {"what": run.kind, "module": run.module.slug if run.module else None}
+            change.event("run.interrupted", run.topic, live.SYSTEM, run=run.pk, **facts, **said)
+        elif run.status == S.RUNNING or run.slot_wanted_at:
+            Run.objects.filter(pk=run.pk).update(status=S.STOPPING, slot_wanted_at=None, **said)
+            change.event("run.stop", run.topic, live.SYSTEM, run=run.pk, reason=reason)
+        else:
+            return False
+        if run.module:
+            change.topics.add(run.module.topic)
+    return True
 
 
 def log_append(run: Run, rows: Sequence[tuple[str, dict[str, Any]]], after: int) -> int:
@@ -309,19 +413,19 @@ def heartbeat(run_fences: dict[int, int]) -> None:
         )
 
 
-def orders(run_ids: Sequence[int]) -> dict[int, tuple[str, int, str]]:
-    """Run to status, fence and reason, as the database has them now.
+def orders(run_ids: Sequence[int]) -> dict[int, tuple[str, int, str, str]]:
+    """Run to status, fence, reason and its kind, as the database has them now.
 
     A run whose module was cancelled meanwhile is told to stop.
     """
     rows = Run.objects.filter(pk__in=run_ids).values_list(
-        "pk", "status", "fence", "reason", "module__status"
+        "pk", "status", "fence", "reason", "reason_kind", "module__status"
     )
     found = {}
-    for pk, status, fence, reason, module in rows:
+    for pk, status, fence, reason, kind, module in rows:
         if module == Module.Status.CANCELLED and status in (S.RUNNING, S.CHECKING):
-            status, reason = S.STOPPING, "Its module was cancelled."
-        found[pk] = (status, fence, reason)
+            status, reason, kind = S.STOPPING, "Its module was cancelled.", "stopped"
+        found[pk] = (status, fence, reason, kind)
     return found
 
 
