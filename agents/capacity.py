@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from math import floor
+
+#: Part of an agent's need that has to be free beside it before one more is allowed, so that what
+#: is just lowered is not raised at once again.
+MARGIN = 0.25
+#: No agent needs less than this, whatever was measured.
+LEAST_NEED_MB = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,145 @@ class HostRoom:
     disk_free_mb: float = 0.0
     is_fresh: bool = True
     is_draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of a host in MB, and the share of time that something waited for it, in percent."""
+
+    total_mb: float
+    available_mb: float
+    some: float | None = None
+    full: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What agents take: those alive, what one more needs, and what those alive will still take.
+
+    `basis` says where the need comes from.
+    """
+
+    alive: int
+    need_mb: float
+    growth_mb: float = 0.0
+    basis: str = "a first guess"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Bounds of a host: memory that stays free, most agents, most checks, and what pressure is.
+
+    `some`, `full` and `hard_full` are percent of the last ten seconds (PSI avg10).
+    """
+
+    reserve_mb: float
+    most: int = 32
+    checks: int = 1
+    calm_seconds: float = 10.0
+    some: float = 20.0
+    full: float = 5.0
+    hard_full: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Agents that may be alive on a host and checks that may run there, why, and since when.
+
+    `calm_since` is when pressure ended, None while there is some. `pressure` is "", "some" or
+    "hard"; under hard pressure the youngest of several runs has to yield.
+    """
+
+    slots: int
+    checks: int
+    reason: str
+    changed_at: datetime
+    calm_since: datetime | None
+    pressure: str = ""
+
+
+def capacity(
+    before: Capacity | None, memory: Memory, demand: Demand, rules: Rules, now: datetime
+) -> Capacity:
+    """What a host can carry: lowered at once, raised one at a time after calm (as TCP does)."""
+    pressure = pressure_of(memory, rules)
+    if pressure:
+        return _pressed(before, memory, demand, rules, now, pressure)
+    fits = (memory.available_mb - rules.reserve_mb - demand.growth_mb) / _need(demand)
+    # An agent that needs more than there is may still be tried alone, or nothing would ever end.
+    possible = min(rules.most, max(1, demand.alive + floor(fits)))
+    why = (
+        f"{memory.available_mb:.0f} of {memory.total_mb:.0f} MB are free, {rules.reserve_mb:.0f} MB"
+        f" stay reserved, and an agent needs {_need(demand):.0f} MB ({demand.basis})."
+    )
+    if before is None:
+        return Capacity(possible, rules.checks, why, now, now)
+    calm = before.calm_since
+    if calm is None or calm > now:
+        calm = now
+    rest = timedelta(seconds=rules.calm_seconds)
+    is_calm = now - calm >= rest
+    checks = min(rules.checks, before.checks + is_calm)
+    after = replace(before, checks=checks, calm_since=calm, pressure="")
+    if possible < before.slots:
+        return replace(after, slots=possible, reason=why, changed_at=now)
+    raised = demand.alive + floor(fits - MARGIN)
+    # A clock that was set back must not keep it low until it has caught up.
+    is_due = now < before.changed_at or now - before.changed_at >= rest
+    if is_calm and is_due and before.slots < min(rules.most, max(1, raised)):
+        why = f"One more after {rules.calm_seconds:.0f} s of calm: {why}"
+        return replace(after, slots=before.slots + 1, reason=why, changed_at=now)
+    return after
+
+
+def pressure_of(memory: Memory, rules: Rules) -> str:
+    """Whether work waits for memory, or so little is left that it soon will: "some" or "hard"."""
+    some, full = memory.some or 0.0, memory.full or 0.0
+    if memory.available_mb < rules.reserve_mb / 2 or full >= rules.hard_full:
+        return "hard"
+    if memory.available_mb < rules.reserve_mb or some >= rules.some or full >= rules.full:
+        return "some"
+    return ""
+
+
+def _pressed(
+    before: Capacity | None,
+    memory: Memory,
+    demand: Demand,
+    rules: Rules,
+    now: datetime,
+    pressure: str,
+) -> Capacity:
+    """No more than are alive, one less under hard pressure; one goes on unless memory is gone."""
+    least = 0 if memory.available_mb < rules.reserve_mb else 1
+    most = demand.alive - (pressure == "hard" and demand.alive > 1)
+    slots = min(rules.most, max(least, most))
+    if before is not None and slots >= before.slots:
+        return replace(before, checks=1, calm_since=None, pressure=pressure)
+    if memory.available_mb < rules.reserve_mb:
+        why = (
+            f"Only {memory.available_mb:.0f} MB of memory are free, below the floor of"
+            f" {rules.reserve_mb:.0f} MB."
+        )
+    else:
+        why = (
+            f"Work waited for memory in {memory.some or 0:.0f} % of the last 10 s, all of it in"
+            f" {memory.full or 0:.0f} %."
+        )
+    return Capacity(slots, 1, why, now, None, pressure)
+
+
+def need_of(peaks: Sequence[float], guess_mb: float) -> tuple[float, str]:
+    """The 90th percentile (nearest rank) of what such runs took, or the guess; and what it is."""
+    if not peaks:
+        return max(LEAST_NEED_MB, guess_mb), "a first guess"
+    ordered = sorted(peaks)
+    rank = -(-9 * len(ordered) // 10)
+    return max(LEAST_NEED_MB, ordered[rank - 1]), f"nine of ten of {_runs(len(ordered))}"
+
+
+def _need(demand: Demand) -> float:
+    return max(LEAST_NEED_MB, demand.need_mb)
 
 
 def ceiling_now(limits: Iterable[Limit]) -> Limit:

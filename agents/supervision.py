@@ -13,13 +13,15 @@ from django.conf import settings
 from django.db import Error, close_old_connections
 
 from agents.models import Run
-from agents.services import runs
+from agents.services import hosts, runs
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 INTERRUPTED = "interrupted"
 FENCED = "fenced"
+#: Orders that carry a sentence: from a person, and from a machine that ran short of memory.
+STOPPED, YIELDED = "stopped: ", "yielded: "
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Supervisor:
         self.watches: dict[int, Watch] = {}
         self.thread: threading.Thread | None = None
         self.shutting_down = threading.Event()
+        #: Set in workers: a process that does runs only now and then leaves its host to them.
+        self.reads_host = False
 
     @contextmanager
     def watch(self, run: Run) -> Iterator[Watch]:
@@ -50,17 +54,22 @@ class Supervisor:
         watch = Watch(run.pk, run.fence, time.monotonic())
         with self.lock:
             self.watches[run.pk] = watch
-            if self.thread is None or not self.thread.is_alive():
-                self.thread = threading.Thread(target=self._live, name="supervisor", daemon=True)
-                self.thread.start()
+        self.begin()
         try:
             yield watch
         finally:
             with self.lock:
                 self.watches.pop(run.pk, None)
 
+    def begin(self) -> None:
+        """Have the thread at work; a worker without a run reads its host all the same."""
+        with self.lock:
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._live, name="supervisor", daemon=True)
+                self.thread.start()
+
     def _live(self) -> None:
-        beaten = 0.0
+        beaten = read = 0.0
         while True:
             with self.lock:
                 watches = list(self.watches.values())
@@ -69,6 +78,9 @@ class Supervisor:
                     runs.heartbeat({watch.run_id: watch.fence for watch in watches})
                     beaten = time.monotonic()
                 self._obey(watches)
+                if self.reads_host and time.monotonic() - read >= settings.TUTTI_TICK_SECONDS:
+                    read = time.monotonic()
+                    hosts.host_read()
             except Error as error:
                 logger.warning("No sign of life could be given: %s", error)
                 self._give_up(watches)
@@ -81,11 +93,11 @@ class Supervisor:
         orders = runs.orders([watch.run_id for watch in watches])
         for watch in watches:
             watch.seen = now
-            status, fence, reason = orders.get(watch.run_id, ("", -1, ""))
+            status, fence, reason, kind = orders.get(watch.run_id, ("", -1, "", ""))
             if fence != watch.fence or status not in Run.ACTIVE:
                 watch.order = FENCED
             elif status == Run.Status.STOPPING:
-                watch.order = f"stopped: {reason}"
+                watch.order = f"{YIELDED if kind == runs.MEMORY else STOPPED}{reason}"
 
     def _give_up(self, watches: list[Watch]) -> None:
         """Without the database for a whole lease, somebody else owns these runs by now."""

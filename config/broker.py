@@ -42,6 +42,12 @@ class DatabaseConnections(Middleware):
 class RunsEnd(Middleware):
     """Tell the runs of this process that their worker stops, so that they end within seconds."""
 
+    def after_worker_boot(self, *args: Any, **kwargs: Any) -> None:
+        from agents.supervision import supervisor  # As below.
+
+        supervisor.reads_host = True
+        supervisor.begin()
+
     def before_worker_shutdown(self, *args: Any, **kwargs: Any) -> None:
         shutting_down().set()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from agents.models.conversation import Conversation, ConversationEntry
-from agents.models.host import Host, HostReading
+from agents.models.host import Fleet, Host, HostReading
 from agents.models.measurement import Measurement
 from agents.models.profile import Profile
 from agents.models.provider import Price, Provider
@@ -12,6 +12,7 @@ from agents.models.run import Run, RunLog
 __all__ = [
     "Conversation",
     "ConversationEntry",
+    "Fleet",
     "Host",
     "HostReading",
     "Measurement",

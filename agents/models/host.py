@@ -26,6 +26,8 @@ class Host(models.Model):
     capacity = models.PositiveIntegerField(null=True, blank=True)
     capacity_reason = models.CharField(max_length=300, blank=True)
     capacity_at = models.DateTimeField(null=True, blank=True)
+    #: Checks that may run at once here; None before the first reading.
+    check_slots = models.PositiveIntegerField(null=True, blank=True)
     #: Since when there was no pressure; None while there is.
     calm_since = models.DateTimeField(null=True, blank=True)
     sandbox = models.CharField(max_length=20, blank=True)
@@ -34,6 +36,15 @@ class Host(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Fleet(models.Model):
+    """The one row that every claim of a slot locks: what hosts carry is shared by all projects."""
+
+    claims = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.claims} claims"
 
 
 class HostReading(models.Model):

@@ -10,10 +10,9 @@ import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import Error, close_old_connections, connection
-from django.utils import timezone
 
-from agents import machine, sandbox, scheduler
-from agents.models import Host
+from agents import scheduler
+from agents.services import hosts
 from projects.live import DOORBELL
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ def serve(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
         now = time.monotonic()
         if now - read >= settings.TUTTI_TICK_SECONDS:
             read = now
-            host_read()
+            hosts.host_read()
         if now - swept >= settings.TUTTI_SWEEP_SECONDS:
             swept = now
             scheduler.sweep()
@@ -81,19 +80,3 @@ def _wait(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
         if rung:
             list(bell.notifies(timeout=0))
             return
-
-
-def host_read() -> None:
-    """Keep the newest reading of this machine where every scheduler sees it."""
-    found = machine.read(settings.TUTTI_HOME)
-    Host.objects.update_or_create(
-        name=settings.TUTTI_HOST,
-        defaults={
-            "cores": found.cores,
-            "memory_mb": found.memory_mb,
-            "memory_available_mb": found.memory_available_mb,
-            "disk_free_mb": found.disk_free_mb,
-            "sandbox": sandbox.level(),
-            "seen_at": timezone.now(),
-        },
-    )
