@@ -1,16 +1,18 @@
-"""What a plan cost and how near it came to the best possible time. Pure: runs in, values out."""
+"""What a plan cost and how near it came to the best possible time. Pure: facts in, values out."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import cached_property
 
-from projects.forecast import CEILINGS, critical_path, simulate
+from agents import simulation
+from agents.bounds import Bound, Measured, bound_of
+from projects.forecast import say_seconds
 from projects.order import Order
-from projects.specs import IMPLEMENTATION, ModuleSpec, Need
-
-MERGE = "merge"
+from projects.specs import ModuleSpec
 
 ROLES_OF_KIND = {
     "tests": "planner",
@@ -19,14 +21,45 @@ ROLES_OF_KIND = {
     "fix": "orchestrator",
     "decompose": "orchestrator",
 }
+#: What a run's first turn is for; later turns and attempts after findings are rework.
+PURPOSE_OF_KIND = {
+    "decompose": "plan",
+    "tests": "test",
+    "build": "code",
+    "review": "review",
+    "fix": "fix",
+}
+PURPOSES = ("plan", "test", "code", "review", "fix", "rework", "coordination")
+REPEATABLE = ("test", "code", "review")
+
+#: Less than this much faster, or more than this share of tokens more, and parallel did not pay.
+WORTH_SPEED_UP = 1.1
+WORTH_TOKENS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One turn of a run: seconds of the agent and of its gate, tokens; None = not known."""
+
+    agent_seconds: float = 0.0
+    gate_seconds: float = 0.0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    #: When the agent began, in seconds after the run's start; None when it is not known.
+    at: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        return (self.tokens_in or 0) + (self.tokens_out or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """One run that ended. Times are seconds on any one clock; `module` is empty for a plan's own.
 
-    `agent_seconds` is the time at work on a slot, `gate_seconds` that of its checks. Tokens of a
-    run with `parallel_only` would not exist in sequence (conflict repairs, splits).
+    `agent_seconds` is the time at work on a slot, `gate_seconds` that of its checks. Tokens and
+    cost are None where nobody told them. Tokens of a run with `parallel_only` would not exist in
+    sequence (conflict repairs, splits). `laps` are its turns; empty counts as one.
     """
 
     module: str
@@ -36,86 +69,176 @@ class RunFacts:
     ended: float
     agent_seconds: float
     gate_seconds: float = 0.0
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
     parallel_only: bool = False
+    cost: Decimal | None = None
+    status: str = "succeeded"
+    number: int = 1
+    backend: str = ""
+    model: str = ""
+    needs_slot: bool = True
+    waited_seconds: float = 0.0
+    laps: tuple[Lap, ...] = ()
+    id: int = 0
 
     @property
     def seconds(self) -> float:
-        return max(0.0, self.ended - self.started)
+        """Time of agent and gates, without what it waited."""
+        return self.agent_seconds + self.gate_seconds
+
+    @property
+    def tokens(self) -> int:
+        return (self.tokens_in or 0) + (self.tokens_out or 0)
+
+    @property
+    def has_agent(self) -> bool:
+        return bool(self.role) and self.needs_slot
+
+    @property
+    def knows_tokens(self) -> bool:
+        return self.tokens_in is not None or self.tokens_out is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Runs, seconds, tokens and money of a group; of tokens and money, what is parallel only.
+
+    `unknown` counts agents' runs whose tokens nobody told, `unpriced` those without a price.
+    `cost` is None while no run of the group has a price.
+    """
+
+    runs: int = 0
+    agent_seconds: float = 0.0
+    gate_seconds: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    parallel_only: int = 0
+    unknown: int = 0
+    cost: Decimal | None = None
+    parallel_cost: Decimal | None = None
+    unpriced: int = 0
 
     @property
     def tokens(self) -> int:
         return self.tokens_in + self.tokens_out
 
+    @property
+    def seconds(self) -> float:
+        return self.agent_seconds + self.gate_seconds
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the lower bound needs of a run; merges of one `branch` go one at a time."""
+    @property
+    def parallel_share(self) -> float:
+        """Share of tokens that exist only because of parallelism, 0 to 1."""
+        return self.parallel_only / self.tokens if self.tokens else 0.0
 
-    module: str
-    kind: str
-    agent_seconds: float
+
+@dataclass
+class Sum:
+    """A group while it is added up; 5,000 frozen values on the way would be slow."""
+
+    runs: set[int] = field(default_factory=set)
+    agent_seconds: float = 0.0
     gate_seconds: float = 0.0
-    lane: str = ""
-    branch: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens in and out, and of their sum those that exist only because of parallelism."""
-
     tokens_in: int = 0
     tokens_out: int = 0
     parallel_only: int = 0
+    cost: Decimal | None = None
+    parallel_cost: Decimal | None = None
+    unknown: set[int] = field(default_factory=set)
+    unpriced: set[int] = field(default_factory=set)
 
-    @property
-    def total(self) -> int:
-        return self.tokens_in + self.tokens_out
+    def add(self, place: int, run: RunFacts, lap: Lap, cost: Decimal | None) -> None:
+        self.runs.add(place)
+        self.agent_seconds += lap.agent_seconds
+        self.gate_seconds += lap.gate_seconds
+        self.tokens_in += lap.tokens_in or 0
+        self.tokens_out += lap.tokens_out or 0
+        if run.parallel_only:
+            self.parallel_only += lap.tokens
+        if cost is not None:
+            self.cost = (self.cost or Decimal(0)) + cost
+            if run.parallel_only:
+                self.parallel_cost = (self.parallel_cost or Decimal(0)) + cost
+        elif run.has_agent:
+            self.unpriced.add(place)
+        if run.has_agent and not run.knows_tokens:
+            self.unknown.add(place)
 
-    def plus(self, run: RunFacts) -> Tokens:
-        return Tokens(
-            self.tokens_in + run.tokens_in,
-            self.tokens_out + run.tokens_out,
-            self.parallel_only + (run.tokens if run.parallel_only else 0),
+    def spent(self) -> Spent:
+        return Spent(
+            runs=len(self.runs),
+            agent_seconds=self.agent_seconds,
+            gate_seconds=self.gate_seconds,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            parallel_only=self.parallel_only,
+            unknown=len(self.unknown),
+            cost=self.cost,
+            parallel_cost=self.parallel_cost,
+            unpriced=len(self.unpriced),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """The least wall-clock that is possible, in seconds, by each of its reasons."""
+@dataclass(frozen=True)
+class PlanFacts:
+    """All that the figures of a plan are made of; moments in seconds since 1970.
 
-    work: float  #: agents' time / ceiling
-    critical_path: float  #: the longest chain of needs, gates included
-    longest_lane: float
-    merge_queue: float
+    `ceiling` is the greatest that people allowed while it ran, `ceilings` what really was allowed
+    over time, `checks` how many checks could run at once. `modules` are those not cancelled.
+    """
 
-    @property
-    def seconds(self) -> float:
-        return max(self.work, self.critical_path, self.longest_lane, self.merge_queue)
+    project: str
+    number: int
+    began: float | None
+    finished: float | None
+    ceiling: int
+    checks: int
+    specs: tuple[ModuleSpec, ...]
+    runs: tuple[RunFacts, ...]
+    modules: int
+    merged: int
+    ceilings: tuple[tuple[float, int], ...] = ()
 
-    @property
-    def binds(self) -> str:
-        """work, critical_path, longest_lane or merge_queue: the largest, the first of equals."""
-        return max(("work", "critical_path", "longest_lane", "merge_queue"), key=self._value)
+    @cached_property
+    def is_replayed(self) -> bool:
+        return any(run.backend == "replay" for run in self.runs)
 
-    def _value(self, name: str) -> float:
-        return float(getattr(self, name))
+    @cached_property
+    def wall_clock(self) -> float:
+        """Seconds from approval to done; as long as it runs, to the last run's end."""
+        if self.began is None:
+            return 0.0
+        ended = self.finished
+        if ended is None:
+            ended = max((run.ended for run in self.runs), default=self.began)
+        return max(0.0, ended - self.began)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Economics:
     """The figures of a plan; all times in seconds."""
 
+    ceiling: int
     wall_clock: float
     sequential: float
     bound: Bound
-    tokens: Tokens
-    by_role: dict[str, Tokens]
-    by_kind: dict[str, Tokens]
-    by_module: dict[str, Tokens]
-    seconds_by_module: dict[str, float]
+    total: Spent
+    by_role: dict[str, Spent]
+    by_kind: dict[str, Spent]
+    by_module: dict[str, Spent]
+    by_purpose: dict[str, Spent]
+    rework: Spent
+    is_replayed: bool
     what_if: dict[int, float]
+
+    @property
+    def bound_seconds(self) -> float:
+        """The lower bound; what was measured is possible, so never above the wall-clock.
+
+        A lane that people opened, or a need that they dropped meanwhile, would else show here.
+        """
+        return min(self.bound.seconds, self.wall_clock) if self.wall_clock else 0.0
 
     @property
     def speed_up(self) -> float:
@@ -125,96 +248,153 @@ class Economics:
     @property
     def times_bound(self) -> float:
         """Wall-clock / lower bound: 1.0 is the best possible."""
-        return self.wall_clock / self.bound.seconds if self.bound.seconds > 0 else 1.0
+        return self.wall_clock / self.bound_seconds if self.bound_seconds > 0 else 1.0
+
+    def having(self, what_if: dict[int, float]) -> Economics:
+        """The same figures with a curve."""
+        return replace(self, what_if=what_if)
+
+    @property
+    def today(self) -> float | None:
+        """The simulated wall-clock with the ceiling that the plan had."""
+        return self.what_if.get(min(max(self.what_if, default=1), self.ceiling))
 
     @property
     def paid(self) -> bool:
         """Whether running in parallel was worth it: a tenth faster, without a tenth more tokens."""
-        extra = self.tokens.parallel_only * 10 <= self.tokens.total
-        return self.speed_up >= 1.1 and extra
+        return not self.why_not
+
+    @property
+    def why_not(self) -> list[str]:
+        """Sentences why parallel did not pay; empty when it did, or when nothing ran yet."""
+        said: list[str] = []
+        if not self.total.runs or self.wall_clock <= 0:
+            return said
+        if self.speed_up < WORTH_SPEED_UP:
+            said.append(
+                f"It took {say_seconds(self.wall_clock)}, one run after another would have taken "
+                f"{say_seconds(self.sequential)}: {self._why_slow()}."
+            )
+        if self.total.parallel_share > WORTH_TOKENS:
+            said.append(
+                f"{self.total.parallel_share:.0%} of its tokens exist only because work ran in "
+                "parallel: repairs of conflicts and of what broke when it was merged, and splits."
+            )
+        return said
+
+    def _why_slow(self) -> str:
+        if self.ceiling <= 1:
+            return "only one run was allowed at once"
+        if self.times_bound >= 2:
+            return (
+                f"it waited, for {self.times_bound:.1f} times as long as was needed; look at what "
+                "bound the ceiling and at what waited for people"
+            )
+        return {
+            "work": "there was hardly more work than one agent's",
+            "critical_path": "its modules need each other one after another",
+            "longest_lane": "its modules are coupled and went one after another in a lane",
+            "merge_queue": "most of its time went into merges, which go one at a time",
+        }[self.bound.binds]
 
 
-def economics(
-    runs: Sequence[RunFacts],
-    specs: Sequence[ModuleSpec],
-    ceiling: int,
-    *,
-    wall_clock: float | None = None,
-    curve: bool = True,
-) -> Economics:
-    """Work out a plan's figures from its runs.
-
-    `specs` are the modules as approved (lanes and needs); `wall_clock` is from approval to done,
-    by default from the first start to the last end. Without `curve`, `what_if` is empty.
-    """
-    if wall_clock is None:
-        first = min((run.started for run in runs), default=0.0)
-        wall_clock = max((run.ended for run in runs), default=first) - first
-    order = Order(specs)
-    after = {slug: found.needs_to_start for slug, found in order.counters.items()}
+def economics(facts: PlanFacts, *, with_curve: bool = True) -> Economics:
+    """Work out a plan's figures. Without the curve, `what_if` is empty."""
+    runs = facts.runs
+    order = Order(facts.specs)
+    parts = list(_parts(runs))
+    purposes = grouped(parts, lambda part: part[3])
+    rework = [part for part in parts if part[3] in ("fix", "rework")]
     return Economics(
-        wall_clock=wall_clock,
+        ceiling=facts.ceiling,
+        wall_clock=facts.wall_clock,
         sequential=sum(run.seconds for run in runs),
-        bound=bound_of(_measured(runs, order), after=after, ceiling=ceiling),
-        tokens=_total(runs),
-        by_role=_grouped(runs, lambda run: run.role or ROLES_OF_KIND.get(run.kind, "none")),
-        by_kind=_grouped(runs, lambda run: run.kind),
-        by_module=_grouped(runs, lambda run: run.module),
-        seconds_by_module=module_seconds(runs),
-        what_if=what_if(runs, specs) if curve else {},
+        bound=_bound(facts, order),
+        total=_sum(parts),
+        by_role=grouped(parts, lambda part: role_of(part[1])),
+        by_kind=grouped(parts, lambda part: part[1].kind),
+        by_module=grouped(parts, lambda part: part[1].module),
+        by_purpose={name: purposes[name] for name in PURPOSES if name in purposes},
+        rework=_sum(rework),
+        is_replayed=facts.is_replayed,
+        what_if=simulation.curve(history(facts)) if with_curve else {},
     )
 
 
-def module_seconds(runs: Sequence[RunFacts | Measured]) -> dict[str, float]:
-    """Seconds of all runs a module, gates and merges included; runs of the plan itself left out."""
-    seconds: dict[str, float] = defaultdict(float)
-    for run in runs:
-        if run.module:
-            seconds[run.module] += run.agent_seconds + run.gate_seconds
-    return dict(seconds)
+def role_of(run: RunFacts) -> str:
+    return run.role or ROLES_OF_KIND.get(run.kind, "none")
 
 
-def lower_bound(
-    runs: Sequence[Measured], *, after: Mapping[str, Collection[str]], ceiling: int
-) -> float:
-    """The least wall-clock in seconds; `after`: module -> those merged before it could start."""
-    return bound_of(runs, after=after, ceiling=ceiling).seconds
+#: Place of the run, the run, one of its turns, the purpose of that, and its money.
+Part = tuple[int, RunFacts, Lap, str, Decimal | None]
 
 
-def bound_of(
-    runs: Sequence[Measured], *, after: Mapping[str, Collection[str]], ceiling: int
-) -> Bound:
-    """The least wall-clock with these run times, by its reasons: no schedule could be faster."""
-    seconds = module_seconds(runs)
-    lane_of = {run.module: run.lane for run in runs if run.module and run.lane}
-    lanes: dict[str, float] = defaultdict(float)
-    for module, lane in lane_of.items():
-        lanes[lane] += seconds[module]
-    queues: dict[str, float] = defaultdict(float)
-    for run in runs:
-        if run.kind == MERGE:
-            queues[run.branch] += run.agent_seconds + run.gate_seconds
-    return Bound(
-        work=sum(run.agent_seconds for run in runs) / max(1, ceiling),
-        critical_path=_longest_chain(seconds, after),
-        longest_lane=max(lanes.values(), default=0.0),
-        merge_queue=max(queues.values(), default=0.0),
+def _parts(runs: Sequence[RunFacts]) -> Iterable[Part]:
+    """Every turn of every run with its purpose; sums over them are the sums over the runs."""
+    ended: dict[tuple[str, str], int] = defaultdict(int)
+    for place, run in enumerate(sorted(runs, key=lambda run: (run.started, run.id))):
+        first = PURPOSE_OF_KIND.get(run.kind, "coordination")
+        again = ended[run.module, run.kind] > 0
+        if run.status in ("succeeded", "failed"):
+            ended[run.module, run.kind] += 1
+        laps = laps_of(run)
+        costs = _costs(run, laps)
+        for turn, (lap, cost) in enumerate(zip(laps, costs, strict=True)):
+            is_rework = first in REPEATABLE and (again or turn > 0)
+            yield place, run, lap, "rework" if is_rework else first, cost
+
+
+def purposes_of(runs: Sequence[RunFacts]) -> dict[int, set[str]]:
+    """Run id to what its turns were for."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for _, run, _, purpose, _ in _parts(runs):
+        found[run.id].add(purpose)
+    return found
+
+
+def laps_of(run: RunFacts) -> tuple[Lap, ...]:
+    """The run's turns, made to sum up to the run: what no turn knows is the last one's."""
+    *earlier, last = run.laps or (Lap(),)
+    tokens_in = (run.tokens_in or 0) - sum(lap.tokens_in or 0 for lap in earlier)
+    tokens_out = (run.tokens_out or 0) - sum(lap.tokens_out or 0 for lap in earlier)
+    rest = replace(
+        last,
+        agent_seconds=run.agent_seconds - sum(lap.agent_seconds for lap in earlier),
+        gate_seconds=run.gate_seconds - sum(lap.gate_seconds for lap in earlier),
+        tokens_in=tokens_in if run.knows_tokens else None,
+        tokens_out=tokens_out if run.knows_tokens else None,
     )
+    return (*earlier, rest)
 
 
-def _longest_chain(seconds: Mapping[str, float], after: Mapping[str, Collection[str]]) -> float:
-    specs = [
-        ModuleSpec(
-            module, needs=tuple(Need(other, IMPLEMENTATION) for other in after.get(module, ()))
-        )
-        for module in dict.fromkeys((*seconds, *after))
-    ]
-    known = {spec.slug: seconds.get(spec.slug, 0.0) for spec in specs}
-    return critical_path(specs, known)[1]
+def _costs(run: RunFacts, laps: Sequence[Lap]) -> list[Decimal | None]:
+    """The run's money by its turns' tokens; the last takes what rounding leaves."""
+    if run.cost is None:
+        return [None] * len(laps)
+    total = sum(lap.tokens for lap in laps)
+    costs = [(run.cost * lap.tokens / total if total else Decimal(0)) for lap in laps[:-1]]
+    rounded = [cost.quantize(Decimal("0.000001")) for cost in costs]
+    return [*rounded, run.cost - sum(rounded, Decimal(0))]
 
 
-def _measured(runs: Sequence[RunFacts], order: Order) -> list[Measured]:
-    return [
+def _sum(parts: Iterable[Part]) -> Spent:
+    return grouped(parts, lambda part: "")[""] if (parts := list(parts)) else Spent()
+
+
+def grouped(parts: Iterable[Part], key: Callable[[Part], str]) -> dict[str, Spent]:
+    sums: dict[str, Sum] = defaultdict(Sum)
+    for part in parts:
+        place, run, lap, _, cost = part
+        sums[key(part)].add(place, run, lap, cost)
+    return {name: found.spent() for name, found in sums.items()}
+
+
+# --- The lower bound -----------------------------------------------------------------------------
+
+
+def _bound(facts: PlanFacts, order: Order) -> Bound:
+    after = {slug: found.needs_to_start for slug, found in order.counters.items()}
+    measured = [
         Measured(
             module=run.module,
             kind=run.kind,
@@ -223,28 +403,39 @@ def _measured(runs: Sequence[RunFacts], order: Order) -> list[Measured]:
             lane=order.lane_of.get(run.module, ""),
             branch=run.module.rpartition("/")[0],
         )
-        for run in runs
+        for run in facts.runs
+        if run.module
     ]
+    own = sum(run.seconds for run in facts.runs if run.kind in ("prepare", "finish"))
+    found = bound_of(measured, after=after, ceiling=facts.ceiling)
+    return replace(found, own=own)
 
 
-def what_if(runs: Sequence[RunFacts], specs: Sequence[ModuleSpec]) -> dict[int, float]:
-    """Simulated wall-clock of the recorded durations for ceilings 1 to 20, in seconds."""
-    known = module_seconds(runs)
-    seconds = {spec.slug: known.get(spec.slug, 0.0) for spec in specs}
-    order = Order(specs)
-    return {ceiling: simulate(specs, seconds, ceiling, order) for ceiling in CEILINGS}
+# --- What if -------------------------------------------------------------------------------------
 
 
-def _total(runs: Sequence[RunFacts]) -> Tokens:
-    total = Tokens()
-    for run in runs:
-        total = total.plus(run)
-    return total
+def history(facts: PlanFacts) -> simulation.History:
+    """The plan's runs as the simulation takes them: what a run did beside agent and gates counts.
 
-
-def _grouped(runs: Sequence[RunFacts], key: Callable[[RunFacts], str]) -> dict[str, Tokens]:
-    groups: dict[str, Tokens] = {}
-    for run in runs:
-        name = key(run)
-        groups[name] = groups.get(name, Tokens()).plus(run)
-    return groups
+    Such time (clones, commits, merges' git) is on the slot of a run that has one.
+    """
+    steps: dict[str, list[simulation.Step]] = defaultdict(list)
+    own = {"prepare": 0.0, "finish": 0.0}
+    for run in sorted(facts.runs, key=lambda run: (run.started, run.id)):
+        whole = max(run.seconds, run.ended - run.started - run.waited_seconds)
+        if run.module:
+            laps = laps_of(run)
+            beside = (whole - run.seconds) / len(laps)
+            pairs = tuple(
+                (max(0.0, lap.agent_seconds) + beside, max(0.0, lap.gate_seconds)) for lap in laps
+            )
+            steps[run.module].append(simulation.Step(run.kind, pairs, run.needs_slot))
+        elif run.kind in own:
+            own[run.kind] += whole
+    return simulation.History(
+        specs=facts.specs,
+        steps=steps,
+        checks=facts.checks,
+        before_seconds=own["prepare"],
+        after_seconds=own["finish"],
+    )

@@ -45,6 +45,7 @@ def outline_of(plan: Plan) -> list[dict[str, Any]]:
             "lane": spec.lane,
             "priority": spec.priority,
             "parent": spec.parent,
+            "estimate_seconds": spec.estimate_seconds,
         }
         for spec in plan_specs(plan)
     ]

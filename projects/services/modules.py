@@ -167,6 +167,7 @@ def module_split(
                     "lane": values.get("lane") or "",
                     "priority": values.get("priority") or 0,
                     "parent": parent.slug,
+                    "estimate_seconds": values.get("estimate_seconds"),
                 }
                 for values in children
             ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import F, Max
 from django.urls import reverse
@@ -66,23 +67,7 @@ def plan_import(project: Project, file: planfile.PlanFile, by: User) -> Plan:
     values = file.model_dump(mode="json")
     with live.change(project) as change:
         plan = plan_draft(project, by)
-        _must_be_draft(plan)
-        head = values["project"]
-        plan.goal = clean_text(head.get("goal") or "")
-        plan.instructions = clean_text(head.get("instructions") or "")
-        plan.checks = head["checks"]
-        plan.policies = head["policies"]
-        plan.replay = head.get("replay")
-        plan.version += 1
-        plan.save()
-        Dependency.objects.filter(contract__plan=plan).delete()
-        dropped = Contract.objects.filter(plan=plan).values_list("module_id", flat=True)
-        modules = list(dropped)
-        Contract.objects.filter(plan=plan).delete()
-        for module in values["modules"]:
-            _contract_create(plan, module)
-        _needs_create(plan, values["modules"])
-        _forget_drafts(modules)
+        plan_fill(plan, values)
         change.event(
             "plan.imported",
             topic_of(plan),
@@ -91,6 +76,27 @@ def plan_import(project: Project, file: planfile.PlanFile, by: User) -> Plan:
             modules=[module["slug"] for module in values["modules"]],
         )
     return plan
+
+
+def plan_fill(plan: Plan, values: dict[str, Any]) -> None:
+    """Make a draft what a plan file says, inside an open change; the caller writes the event."""
+    _must_be_draft(plan)
+    head = values["project"]
+    plan.goal = clean_text(head.get("goal") or "")
+    plan.instructions = clean_text(head.get("instructions") or "")
+    plan.checks = head["checks"]
+    plan.policies = head["policies"]
+    plan.replay = head.get("replay")
+    plan.version += 1
+    plan.save()
+    Dependency.objects.filter(contract__plan=plan).delete()
+    dropped = Contract.objects.filter(plan=plan).values_list("module_id", flat=True)
+    modules = list(dropped)
+    Contract.objects.filter(plan=plan).delete()
+    for module in values["modules"]:
+        _contract_create(plan, module)
+    _needs_create(plan, values["modules"])
+    _forget_drafts(modules)
 
 
 def plan_set(plan: Plan, by: User, **values: Any) -> None:
@@ -174,6 +180,8 @@ def plan_submit(plan: Plan, by: User) -> None:
             digest=plancontent.plan_digest(fresh),
             submitted_by=by,
             submitted_at=timezone.now(),
+            # Whoever submits waits for no proposal.
+            proposal_at=None,
         )
         if not updated:
             raise Stale("The plan changed since you opened it; load the page again.")
@@ -185,6 +193,8 @@ def plan_submit(plan: Plan, by: User) -> None:
             number=plan.number,
             digest=plan.digest,
         )
+        by_person = live.Actor.person(by)
+        attention_close(plan.project, topic=topic_of(plan), by=by_person, kind="proposal")
         attention_open(
             plan.project,
             topic=topic_of(plan),
@@ -236,6 +246,7 @@ def plan_approve(plan: Plan, by: User, digest: str, *, how: str = "") -> None:
             how=how,
             decided_at=current.decided_at.isoformat(),
             ceiling=change.project.ceiling,
+            checks_at_once=settings.TUTTI_CHECKS_PER_HOST,
             modules=plancontent.outline_of(current),
         )
         _put_in_force(current, live.Actor.person(by))

@@ -14,7 +14,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
-from agents import figures, progress
+from agents import figures, progress, telling
+from agents.economics import economics
 from agents.management.commands._common import clock_runs, is_terminal
 from agents.services.recovery import project_recover
 from config import processes
@@ -57,7 +58,7 @@ class Command(BaseCommand):
                 if plan.status == Plan.Status.SUBMITTED:
                     self._approve(plan, owner, at_once=options["exit"], running=running)
                 done = progress.follow(plan, self.stdout.write, check=running.check)
-                self._sum_up(plan, options["json"], done)
+                self._sum_up(plan, options["json"], done, port)
                 if not options["exit"]:
                     self.stdout.write("The board stays up. Ctrl-C ends it.")
                     while True:
@@ -125,13 +126,20 @@ class Command(BaseCommand):
                     return
         plan_approve(plan, owner, plan.digest, how=how)
 
-    def _sum_up(self, plan: Plan, path: Path | None, done: bool) -> None:
+    def _sum_up(self, plan: Plan, path: Path | None, done: bool, port: int) -> None:
+        """End on the economics page's numbers; the summary line comes last."""
         plan = Plan.objects.select_related("project").get(pk=plan.pk)
+        facts = figures.facts(plan)
+        found = economics(facts)
         if path:
-            path.write_text(json.dumps(figures.as_json(plan), indent=1), encoding="utf-8")
+            told = figures.as_json(facts, found)
+            path.write_text(json.dumps(told, indent=1), encoding="utf-8")
         if not done and plan.blocked_reason:
             self.stdout.write(plan.blocked_reason)
-        self.stdout.write(figures.figures(plan).line())
+        page = reverse("agents:economics", args=[plan.project.slug])
+        self.stdout.write(f"\nEconomics: http://127.0.0.1:{port}{page}?plan={plan.number}")
+        for text in telling.text(facts, found):
+            self.stdout.write(text)
 
 
 def demo_user() -> User:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from agents import figures, progress
+from agents.economics import economics
 from agents.management.commands._common import find_project, find_user, newest_plan, workers
 from projects.models import Plan
 from projects.services.errors import Refused
@@ -48,8 +49,9 @@ class Command(BaseCommand):
                 check = running.check if running else lambda: None
                 done = progress.follow(plan, self.stdout.write, check=check)
             plan = Plan.objects.select_related("project").get(pk=plan.pk)
-            self.stdout.write(figures.figures(plan).line())
+            facts = figures.facts(plan)
             self._write(plan, options["json"])
+            self.stdout.write(figures.line(facts, economics(facts, with_curve=False)))
             if not done:
                 raise CommandError("Not everything is merged; the board says what is asked.")
         else:
@@ -57,4 +59,6 @@ class Command(BaseCommand):
 
     def _write(self, plan: Plan, path: Path | None) -> None:
         if path:
-            path.write_text(json.dumps(figures.as_json(plan), indent=1), encoding="utf-8")
+            facts = figures.facts(plan)
+            told = figures.as_json(facts, economics(facts))
+            path.write_text(json.dumps(told, indent=1), encoding="utf-8")
