@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from agents.models import Conversation, ConversationEntry, Host, Profile, Request, Run
+from agents.models import (
+    Conversation,
+    ConversationEntry,
+    Host,
+    Price,
+    Profile,
+    Provider,
+    Quota,
+    QuotaEntry,
+    Request,
+    Run,
+)
 from reviews.admin import ReadOnlyAdmin
 
 
@@ -54,3 +65,32 @@ class HostAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at r
     list_display = ["name", "cores", "memory_mb", "memory_available_mb", "draining", "seen_at"]
     fields = ["name", "draining"]
     readonly_fields = ["name"]
+
+
+@admin.register(Provider)
+class ProviderAdmin(ReadOnlyAdmin):
+    list_display = ["name", "title", "breaker", "slots", "active_runs", "wake_at"]
+    list_filter = ["breaker"]
+    exclude = ["secret"]
+
+
+@admin.register(Price)
+class PriceAdmin(ReadOnlyAdmin):
+    list_display = ["id", "provider", "model", "input_per_million", "output_per_million"]
+    list_select_related = ["provider"]
+
+
+@admin.register(Quota)
+class QuotaAdmin(ReadOnlyAdmin):
+    list_display = ["id", "scope", "provider", "project", "user", "measure", "period", "limit",
+                    "spent", "reserved"]  # fmt: skip
+    list_filter = ["scope", "measure", "period"]
+    list_select_related = ["provider", "project", "user"]
+
+
+@admin.register(QuotaEntry)
+class QuotaEntryAdmin(ReadOnlyAdmin):
+    list_display = ["id", "quota", "run", "reserved", "spent", "is_estimated", "spent_at",
+                    "expired_at"]  # fmt: skip
+    list_filter = ["is_estimated"]
+    list_select_related = ["quota", "run"]

@@ -88,7 +88,8 @@ def window_start(
 ) -> datetime | None:
     """The first moment that still counts, in UTC; None for what has no window."""
     if period == "window":
-        return (now - timedelta(seconds=window_seconds or 0)).astimezone(UTC)
+        # In UTC first: in a zone, subtracting moves the hands of the clock instead of time.
+        return now.astimezone(UTC) - timedelta(seconds=window_seconds or 0)
     if period not in ("day", "month"):
         return None
     today = now.astimezone(ZoneInfo(time_zone)).date()
@@ -132,7 +133,7 @@ def resets_at(
         too_much -= amount
         if too_much <= 0:
             # What lies ahead of a clock that was set back leaves no later than it came.
-            return max(at + length, now)
+            return max(at.astimezone(UTC) + length, now)
     return None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from django.contrib.auth.models import User
 from django.db import transaction
 
 from agents.backends import KINDS
-from agents.models import Profile
+from agents.models import Profile, Provider
 from projects import live
 from projects.models import Project
 from projects.services.errors import Problem, Refused
@@ -43,8 +43,13 @@ def profile_set(
     model: str,
     settings: dict[str, Any],
     by: User,
+    *,
+    provider: Provider | Literal["keep"] | None = "keep",
 ) -> Profile:
-    """Set who plays a role in a project, or on the site. Raises Refused with the field."""
+    """Set who plays a role in a project, or on the site. Raises Refused with the field.
+
+    `provider` is the account that its runs are charged to; runs at work keep theirs.
+    """
     if role not in Profile.Role.values:
         raise Refused(f"There is no role {role}.", [Problem("", "role", "Unknown role.")])
     if backend not in KINDS:
@@ -52,7 +57,9 @@ def profile_set(
         raise Refused(message, [Problem("", "backend", message)])
     if problem := KINDS[backend].problem(settings):
         raise Refused(problem, [Problem("", "settings", problem)])
-    values = {"backend": backend, "model": model, "settings": settings}
+    values: dict[str, Any] = {"backend": backend, "model": model, "settings": settings}
+    if provider != "keep":
+        values["provider"] = provider
     with transaction.atomic():
         before = Profile.objects.filter(project=project, role=role).first()
         profile, _ = Profile.objects.update_or_create(project=project, role=role, defaults=values)

@@ -104,7 +104,7 @@ def _url(quota: Quota, project: Project) -> str:
     """Where the limit is raised."""
     try:
         if quota.scope == Quota.Scope.PROJECT:
-            return reverse("agents:project-quotas", args=[project.slug])
+            return reverse("agents:quotas", args=[project.slug])
         return reverse("agents:site-quotas")
     except NoReverseMatch:
         return reverse("agents:board", args=[project.slug])
