@@ -15,7 +15,9 @@ from projects.text import clean_text
 from reviews.models import Finding
 
 PROMPTS = Path(__file__).with_name("prompts")
+MOST_FILES = 2_000
 PROMPT_OF = {
+    "decompose": "decompose",
     "tests": "planner",
     "build": "executor",
     "review": "orchestrator",
@@ -55,6 +57,28 @@ def build(run: Run, contract: Contract, *, diff: str = "", fix_lines: int = 0) -
         f"# Limit\nChange at most {fix_lines} lines." if run.kind == "fix" else "",
         "# The change to judge\n" + fenced(diff) if diff else "",
         "# Reminder\n" + reminder(module, contract),
+    ]
+    return Assignment("\n\n".join(part for part in parts if part), version)
+
+
+def decompose(run: Run, files: Sequence[str], problems: Sequence[str]) -> Assignment:
+    """The assignment of a turn that cuts a goal into modules; `problems` are of its last answer."""
+    assert run.plan is not None
+    version, body = prompt(PROMPT_OF[run.kind])
+    checks = [f"{check['run']} ({check['at']})" for check in run.plan.checks]
+    listed = "\n".join(files[:MOST_FILES])
+    if len(files) > MOST_FILES:
+        listed += f"\n… and {len(files) - MOST_FILES} more; they are in your clone"
+    wrong = fenced("\n".join(f"- {problem}" for problem in problems)) if problems else ""
+    parts = [
+        "# Standing instructions\n" + instructions.standing(run.project, run.role, run.plan),
+        "# Your task\n" + body,
+        "# The goal\n" + run.plan.goal,
+        "# Checks of the whole project\n" + _listed(checks),
+        "# What is wrong with your last answer\n" + wrong if wrong else "",
+        "# Files of the repository\n" + fenced(listed),
+        "# Reminder\nSplit the work into independent components where you can. "
+        "Modules that are coupled get the same lane: don't parallelize them.",
     ]
     return Assignment("\n\n".join(part for part in parts if part), version)
 

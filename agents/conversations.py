@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.db.models import Max
 
 from agents.models import Conversation, ConversationEntry, Run
 from projects import live, plancontent
 from projects.models import Module, Plan
+from projects.specs import ModuleSpec
 
 K = ConversationEntry.Kind
 
 
 def conversation_of(plan: Plan) -> Conversation:
-    """The plan's conversation; its first entry is the decomposition that people approved."""
-    found = Conversation.objects.filter(plan=plan).first()
+    """The plan's conversation: what was proposed, what people approved, then all else.
+
+    A plan that people cut themselves begins with what they approved.
+    """
+    approved = ConversationEntry.objects.filter(kind=K.DECOMPOSITION, run_topic="")
+    found = approved.filter(conversation__plan=plan).select_related("conversation").first()
     if found:
-        return found
+        return found.conversation
     with live.change(plan.project_id):
-        conversation, created = Conversation.objects.get_or_create(plan=plan)
-        if created:
+        conversation, _ = Conversation.objects.get_or_create(plan=plan)
+        if not approved.filter(conversation=conversation).exists():
             _append(conversation, K.DECOMPOSITION, decomposition(plan))
     return conversation
+
+
+def propose(run: Run, goal: str, specs: Sequence[ModuleSpec], summary: str) -> None:
+    """Keep what the orchestrator cut, before anybody approved it: the plan's story begins here."""
+    assert run.plan is not None
+    lines = [f"Goal: {goal or '-'}", f"Proposed by the orchestrator (run {run.pk}):", *cut(specs)]
+    with live.change(run.project_id):
+        conversation, _ = Conversation.objects.get_or_create(plan=run.plan)
+        _append(conversation, K.DECOMPOSITION, "\n".join([*lines, summary]).strip(), run=run)
 
 
 def decomposition(plan: Plan) -> str:
     """The approved cut in words, one line a module."""
     by = plan.decided_by.get_username() if plan.decided_by else "nobody"
     lines = [f"Goal: {plan.goal or '-'}", f"Plan {plan.number}, approved by {by}:"]
-    for spec in plancontent.plan_specs(plan):
+    return "\n".join([*lines, *cut(plancontent.plan_specs(plan))])
+
+
+def cut(specs: Sequence[ModuleSpec]) -> list[str]:
+    """One line a module: what it owns, needs and is coupled with."""
+    lines = []
+    for spec in specs:
         needs = ", ".join(f"{need.module} ({need.kind})" for need in spec.needs) or "nothing"
         lane = f"; lane {spec.lane}" if spec.lane else ""
         lines.append(f"- {spec.slug}: owns {', '.join(spec.owns)}; needs {needs}{lane}")
-    return "\n".join(lines)
+    return lines
 
 
 def delegate(run: Run, text: str) -> None:

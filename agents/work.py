@@ -75,6 +75,11 @@ class Work:
         return self.run.module
 
     @property
+    def name(self) -> str:
+        """The module's slug; what recordings call a run that belongs to the whole project."""
+        return self.run.module.slug if self.run.module else "project"
+
+    @property
     def plan(self) -> Plan:
         assert self.run.plan is not None
         return self.run.plan

@@ -29,7 +29,7 @@ from projects.schemas import (
     ProjectOut,
     PublishIn,
 )
-from projects.services import modules, plans, projects, publishing
+from projects.services import modules, plans, projects, proposals, publishing
 
 router = Router(tags=["projects"])
 
@@ -104,6 +104,14 @@ def plan_approve(request: HtmxRequest, slug: str, number: int, body: ApproveIn) 
     asked = get_object_or_404(Plan.objects.select_related("project"), project=found, number=number)
     plans.plan_approve(asked, request.user, body.digest)
     return Done(message=f"Plan {number} is approved; its modules start.")
+
+
+@router.post("/{slug}/plans/propose", response=Done)
+def plan_propose(request: HtmxRequest, slug: str) -> Done:
+    """Ask the orchestrator for a plan; it arrives as an open draft."""
+    found = access.project_for(request.user, slug, role=Role.MEMBER)
+    plan = proposals.proposal_ask(found, request.user)
+    return Done(message=f"The orchestrator is asked to cut the goal; plan {plan.number} is a draft.")
 
 
 @router.post("/{slug}/plans/{int:number}/retry", response=Done)

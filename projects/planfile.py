@@ -212,6 +212,14 @@ def load(text: str) -> PlanFile:
         raise PlanFileError(_problems(error, lines)) from None
 
 
+def read(data: Any) -> PlanFile:
+    """A plan file from plain data, as an agent answers it; raises PlanFileError like `load`."""
+    try:
+        return PlanFile.model_validate(data)
+    except ValidationError as error:
+        raise PlanFileError(_problems(error, {})) from None
+
+
 def _problems(error: ValidationError, lines: Mapping[tuple[str | int, ...], int]) -> list[Problem]:
     found = []
     for detail in error.errors(include_url=False, include_context=False)[:200]:

@@ -12,6 +12,7 @@ from projects import graph, plancontent
 from projects.drafts import by_module
 from projects.git import GitError
 from projects.models import Contract, Dependency, Event, Plan, Project
+from projects.services.proposals import can_ask, proposal_of
 from projects.specs import Problem
 from projects.yamltext import dump_yaml
 
@@ -51,6 +52,8 @@ def plan_context(plan: Plan) -> dict[str, Any]:
         "before": plancontent.plan_before(plan),
         "differences": differences_of(plan),
         "rejected": rejected_last(plan),
+        "proposal": proposal_of(plan) if plan.status in OPEN else None,
+        "can_ask": can_ask(plan.project) if plan.status == Plan.Status.DRAFT else False,
         "numbers": list(
             Plan.objects.filter(project_id=plan.project_id)
             .order_by("-number")

@@ -32,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(P + "plan/tutti.yaml", plans.plan_download, name="plan-download"),
     path(P + "plan/<int:number>/tutti.yaml", plans.plan_download, name="plan-number-download"),
     path(P + "plan/draft/", plans.plan_draft, name="plan-draft"),
+    path(P + "plan/propose/", plans.plan_propose, name="plan-propose"),
     path(P + "plan/edit/", plans.plan_edit, name="plan-edit"),
     path(P + "plan/upload/", plans.plan_upload, name="plan-upload"),
     path(P + "plan/submit/", plans.plan_submit, name="plan-submit"),

@@ -33,6 +33,17 @@ class Plan(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    #: Since when people wait for the orchestrator to propose this draft's modules, who asked,
+    #: and the topic of the run that does it.
+    proposal_at = models.DateTimeField(null=True, blank=True)
+    proposal_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    proposal_topic = models.CharField(max_length=120, blank=True)
     submitted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -59,6 +70,10 @@ class Plan(models.Model):
                 fields=["project"],
                 condition=Q(status__in=["draft", "submitted"]),
                 name="plan_one_open",
+            ),
+            models.CheckConstraint(
+                condition=Q(proposal_at__isnull=True) | Q(status="draft"),
+                name="plan_proposed_as_draft",
             ),
             models.CheckConstraint(
                 condition=~Q(status="approved") | (Q(approved_digest=F("digest")) & ~Q(digest="")),

@@ -26,6 +26,7 @@ from projects.forms import (
 from projects.models import Plan, Project, Role
 from projects.planpage import plan_context, plan_shown
 from projects.services import plans as services
+from projects.services import proposals
 from projects.services.errors import Refused, Stale
 from projects.views.answers import act, back, go
 from projects.views.live import live_response
@@ -39,8 +40,12 @@ def plan(request: HtmxRequest, slug: str, number: int | None = None) -> HttpResp
     found = plan_shown(project, number)
     if number is not None and found is None:
         raise Http404("There is no plan of this number.")
-    context = (lambda: plan_context(found)) if found else {"plan": None}
+    context = (lambda: plan_context(found)) if found else _none(project)
     return live_response(request, "projects/plan.html", context, project, f"{project.topic}/plan")
+
+
+def _none(project: Project) -> dict[str, Any]:
+    return {"plan": None, "can_ask": proposals.can_ask(project)}
 
 
 def _open(request: HtmxRequest, slug: str, role: Role = Role.MEMBER) -> tuple[Project, Plan]:
@@ -76,6 +81,19 @@ def plan_download(request: HtmxRequest, slug: str, number: int | None = None) ->
 def plan_draft(request: HtmxRequest, slug: str) -> HttpResponse:
     project = access.project_for(request.user, slug, role=Role.MEMBER)
     return act(request, lambda: services.plan_draft(project, request.user), to=_page(slug))
+
+
+@login_required
+@require_POST
+def plan_propose(request: HtmxRequest, slug: str) -> HttpResponse:
+    """Ask the orchestrator for a plan; it arrives as a draft."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    return act(
+        request,
+        lambda: proposals.proposal_ask(project, request.user),
+        to=_page(slug),
+        done="Asked: the orchestrator cuts the goal into modules. Nothing runs before approval.",
+    )
 
 
 @login_required
