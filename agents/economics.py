@@ -429,7 +429,8 @@ def history(facts: PlanFacts) -> simulation.History:
             pairs = tuple(
                 (max(0.0, lap.agent_seconds) + beside, max(0.0, lap.gate_seconds)) for lap in laps
             )
-            steps[run.module].append(simulation.Step(run.kind, pairs, run.needs_slot))
+            takes = run.needs_slot and run.kind != simulation.MERGE
+            steps[run.module].append(simulation.Step(run.kind, pairs, takes))
         elif run.kind in own:
             own[run.kind] += whole
     return simulation.History(

@@ -156,7 +156,12 @@ class Engine:
             if part.lane:
                 self.lanes.add(part.lane)
             part.is_waiting = False
-            self.begin(number, takes=part.steps[0].needs_slot)
+            if part.steps[0].kind in AFTER_NEEDS:
+                self.advance(number)
+            else:
+                self.begin(number, takes=part.steps[0].needs_slot)
+        while self.wanting and self.used < self.ceiling:
+            self.begin(heapq.heappop(self.wanting)[-1], takes=True)
         if self.again or self.wanting or self.fresh:
             self.most = self.ceiling
 
@@ -244,6 +249,10 @@ class Engine:
             children, part.children = part.children, []
             for child in children:
                 self.start_need_done(child)
+        self.advance(number)
+
+    def advance(self, number: int) -> None:
+        part = self.parts[number]
         if part.step == len(part.steps):
             self.ended.append(number)
         elif part.finish_left and part.steps[part.step].kind in AFTER_NEEDS:
