@@ -13,7 +13,11 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import django_auth
 
 from agents.api import router as agents_router
+from agents.api_economics import router as economics_router
+from agents.api_quotas import router as quotas_router
+from agents.api_quotas import site_router as site_quotas_router
 from agents.api_readiness import router as readiness_router
+from agents.api_site import router as site_router
 from projects.api import router as projects_router
 from projects.services.errors import Problem, Refused, Stale
 from reviews.api import router as reviews_router
@@ -30,6 +34,10 @@ api = NinjaAPI(
 api.add_router("/projects", projects_router)
 api.add_router("/projects", reviews_router)
 api.add_router("/projects", agents_router)
+api.add_router("/projects", economics_router)
+api.add_router("/projects", quotas_router)
+api.add_router("/site", site_quotas_router)
+api.add_router("/site", site_router)
 api.add_router("/projects", readiness_router)
 
 

@@ -20,7 +20,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from projects import live
-from projects.models import Membership, Project
+from projects.models import Membership, Project, SiteEvent
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ ACCESS_SECONDS = 3.0
 #: Close codes after which a page does not come back by itself.
 SIGNED_OUT = 4401
 NO_ACCESS = 4403
+
+#: Stands for the site where a project's id is asked for; its topic is for site admins alone.
+WHOLE_SITE = 0
 
 
 class Watcher(Protocol):
@@ -45,15 +48,17 @@ class Watcher(Protocol):
 
 
 def is_topic(topic: str) -> bool:
-    """Whether a text names something of a project, as "p/7/board" does."""
+    """Whether a text names something of a project, as "p/7/board" does, or the site."""
+    if topic == live.SITE:
+        return True
     parts = topic.split("/")
     digits = parts[1] if len(parts) > 1 and len(topic) <= 120 else ""
     return parts[0] == "p" and digits.isascii() and digits.isdigit() and len(digits) < 16
 
 
 def project_of(topic: str) -> int:
-    """The project that a topic belongs to: 7 of "p/7/board"."""
-    return int(topic.split("/")[1])
+    """The project that a topic belongs to: 7 of "p/7/board", WHOLE_SITE of "site"."""
+    return WHOLE_SITE if topic == live.SITE else int(topic.split("/")[1])
 
 
 def with_parents(versions: Mapping[str, int]) -> dict[str, int]:
@@ -178,9 +183,17 @@ def pick(topics: Iterable[str], counts: Mapping[int, int]) -> dict[str, int]:
 
 @database_sync_to_async
 def versions_of(topics: Iterable[str]) -> dict[int, int]:
-    """Project to its number of events, for the projects of these topics."""
+    """Project to its number of events, for the projects of these topics; the site likewise."""
     ids = {project_of(topic) for topic in topics}
-    return dict(Project.objects.filter(pk__in=ids).values_list("pk", "event_count"))
+    found = dict(Project.objects.filter(pk__in=ids).values_list("pk", "event_count"))
+    if WHOLE_SITE in ids:
+        found[WHOLE_SITE] = site_version()
+    return found
+
+
+def site_version() -> int:
+    """How many events the site's own chain has."""
+    return SiteEvent.objects.order_by("-number").values_list("number", flat=True).first() or 0
 
 
 @database_sync_to_async

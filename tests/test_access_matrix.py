@@ -19,6 +19,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
+from agents.models import Host, Price, Provider, Quota
 from config.api import api
 from projects.hub import Hub
 from projects.models import Membership, Module, Project, Role
@@ -33,6 +34,7 @@ P = {"slug": "shop"}
 CART = P | {"module": "cart"}
 RUN, REVIEW, COUPLED, EXCEPTION, BOB = "{run}", "{review}", "{coupled}", "{exception}", "{bob}"
 TOKEN = "{token}"
+QUOTA, ACCOUNT, PRICE, HOST = "{quota}", "{account}", "{price}", "{host}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ PAGES = [
     Row("agents:readiness-measure", "POST", MEMBER),
     Row("agents:coupling", "GET", VIEWER),
     Row("agents:coupling-apply", "POST", MEMBER),
+    Row("agents:coupling-dismiss", "POST", MEMBER),
     Row("agents:module", "GET", VIEWER, CART),
     Row("agents:module-pause", "POST", MEMBER, CART),
     Row("agents:module-resume", "POST", MEMBER, CART),
@@ -122,6 +125,10 @@ PAGES = [
     Row("agents:module-cancel", "POST", MAINTAINER, CART),
     Row("agents:module-priority", "POST", MEMBER, CART, {"priority": 1}),
     Row("agents:module-lane-leave", "POST", MAINTAINER, CART),
+    Row("agents:economics", "GET", VIEWER),
+    Row("agents:economics-download", "GET", VIEWER),
+    Row("agents:runs", "GET", VIEWER),
+    Row("agents:runs-download", "GET", VIEWER),
     Row("agents:run", "GET", VIEWER, P | {"pk": RUN}),
     Row("agents:run-log", "GET", VIEWER, P | {"pk": RUN}),
     Row("agents:run-stop", "POST", MEMBER, P | {"pk": RUN}),
@@ -131,12 +138,44 @@ PAGES = [
     Row("agents:profile-set", "POST", MAINTAINER, P | {"role": "planner"}),
     Row("agents:site-profiles", "GET", ADMIN, {}),
     Row("agents:site-profile-set", "POST", ADMIN, {"role": "planner"}),
+    Row("agents:quotas", "GET", VIEWER),
+    Row("agents:quota-add", "POST", OWNER, data={"counts": "tokens:day", "limit": 5}),
+    Row("agents:quota-preview", "GET", VIEWER),
+    Row("agents:quota-download", "GET", VIEWER),
+    Row("agents:quota-history", "GET", VIEWER),
+    Row("agents:quota-history-download", "GET", VIEWER),
+    Row("agents:quota", "GET", VIEWER, P | {"pk": QUOTA}),
+    Row("agents:quota", "POST", OWNER, P | {"pk": QUOTA}, {"limit": 2, "version": 1}),
+    Row("agents:quota-remove", "POST", OWNER, P | {"pk": QUOTA}, {"version": 1}),
+    Row("agents:site", "GET", ADMIN, {}),
+    Row("agents:host-drain", "POST", ADMIN, {"pk": HOST}, {"draining": 1}),
+    Row("agents:host-download", "GET", ADMIN, {"pk": HOST}),
+    Row("agents:site-quotas", "GET", ADMIN, {}),
+    Row("agents:site-quota-add", "POST", ADMIN, {}),
+    Row("agents:site-quota-preview", "GET", ADMIN, {}),
+    Row("agents:site-quota-download", "GET", ADMIN, {}),
+    Row("agents:site-quota-history", "GET", ADMIN, {}),
+    Row("agents:site-quota-history-download", "GET", ADMIN, {}),
+    Row("agents:site-quota", "GET", ADMIN, {"pk": QUOTA}),
+    Row("agents:site-quota", "POST", ADMIN, {"pk": QUOTA}),
+    Row("agents:site-quota-remove", "POST", ADMIN, {"pk": QUOTA}),
+    Row("agents:providers", "GET", ADMIN, {}),
+    Row("agents:provider-set", "POST", ADMIN, {}, {"name": "acme"}),
+    Row("agents:provider-reset", "POST", ADMIN, {"pk": ACCOUNT}),
+    Row("agents:provider-remove", "POST", ADMIN, {"pk": ACCOUNT}),
+    Row("agents:price-set", "POST", ADMIN, {}),
+    Row("agents:price-remove", "POST", ADMIN, {"pk": PRICE}),
+    Row("agents:price-download", "GET", ADMIN, {}),
+    Row("agents:site-log", "GET", ADMIN, {}),
+    Row("agents:site-log-download", "GET", ADMIN, {"form": "csv"}),
     Row("api:openapi-json", "GET", SIGNED_IN, {}),
     Row("api:openapi-view", "GET", SIGNED_IN, {}),
 ]
 
 A = "/api/projects"
 M = A + "/{slug}/modules/{module}"
+SITE = "/api/site"
+AMOUNT = {"measure": "tokens", "period": "day", "limit": 5}
 
 API = [
     Row(A, "GET", SIGNED_IN),
@@ -150,6 +189,8 @@ API = [
         {"digest": "d" * 64}),
     Row(A + "/{slug}/plans/propose", "POST", MEMBER),
     Row(A + "/{slug}/plans/{number}/retry", "POST", MAINTAINER, P | {"number": 1}),
+    Row(A + "/{slug}/economics", "GET", VIEWER),
+    Row(A + "/{slug}/economics/plans", "GET", VIEWER),
     Row(A + "/{slug}/modules", "GET", VIEWER),
     Row(M, "GET", VIEWER, CART),
     Row(M + "/-/pause", "POST", MEMBER, CART),
@@ -169,6 +210,32 @@ API = [
     Row(A + "/{slug}/runs/{pk}/stop", "POST", MEMBER, P | {"pk": RUN}),
     Row(A + "/{slug}/readiness", "GET", VIEWER),
     Row(A + "/{slug}/readiness/measure", "POST", MEMBER),
+    Row(A + "/{slug}/quotas", "GET", VIEWER),
+    Row(A + "/{slug}/quotas", "POST", OWNER, data=AMOUNT),
+    Row(A + "/{slug}/quotas/preview", "POST", VIEWER, data=AMOUNT),
+    Row(A + "/{slug}/quotas/history", "GET", VIEWER),
+    Row(A + "/{slug}/quotas/{pk}/limit", "POST", OWNER, P | {"pk": QUOTA},
+        {"limit": 2, "version": 1}),
+    Row(A + "/{slug}/quotas/{pk}/remove", "POST", OWNER, P | {"pk": QUOTA}, {"version": 1}),
+    Row(SITE + "/quotas", "GET", ADMIN, {}),
+    Row(SITE + "/quotas", "POST", ADMIN, {}, AMOUNT | {"scope": "site"}),
+    Row(SITE + "/quotas/preview", "POST", ADMIN, {}, AMOUNT | {"scope": "site"}),
+    Row(SITE + "/quotas/history", "GET", ADMIN, {}),
+    Row(SITE + "/quotas/{pk}/limit", "POST", ADMIN, {"pk": QUOTA}, {"limit": 2, "version": 1}),
+    Row(SITE + "/quotas/{pk}/remove", "POST", ADMIN, {"pk": QUOTA}, {"version": 1}),
+    Row(SITE + "/providers", "GET", ADMIN, {}),
+    Row(SITE + "/providers", "POST", ADMIN, {}, {"name": "acme"}),
+    Row(SITE + "/providers/{pk}/reset", "POST", ADMIN, {"pk": ACCOUNT}),
+    Row(SITE + "/providers/{pk}/remove", "POST", ADMIN, {"pk": ACCOUNT}),
+    Row(SITE + "/prices", "GET", ADMIN, {}),
+    Row(SITE + "/prices", "POST", ADMIN, {},
+        {"model": "m", "input_per_million": 1, "output_per_million": 2}),
+    Row(SITE + "/prices/{pk}/remove", "POST", ADMIN, {"pk": PRICE}),
+    Row(SITE + "/hosts", "GET", ADMIN, {}),
+    Row(SITE + "/hosts/{pk}/readings", "GET", ADMIN, {"pk": HOST}),
+    Row(SITE + "/hosts/{pk}/drain", "POST", ADMIN, {"pk": HOST}, {"draining": True}),
+    Row(SITE + "/projects", "GET", ADMIN, {}),
+    Row(SITE + "/events", "GET", ADMIN, {}),
     Row(A + "/{slug}/requests", "GET", VIEWER),
     Row(A + "/{slug}/requests/{pk}/answer", "POST", MEMBER, P | {"pk": COUPLED},
         {"granted": False}),
@@ -221,6 +288,14 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
         "coupled": make.request(parked, "coupled", data={"modules": ["cart"]}).pk,
         "exception": make.request(parked, "exception", data={"paths": ["m1.py"]}).pk,
         "bob": make.user("bob").pk,
+        "quota": Quota.objects.create(
+            scope="project", project=project, measure="parallel", period="now", limit=3
+        ).pk,
+        "account": Provider.objects.create(name="lab").pk,
+        "price": Price.objects.create(
+            model="m1", input_per_million=1, output_per_million=2
+        ).pk,
+        "host": Host.objects.create(name="box").pk,
         "token": invitation_create(project=project, role=MEMBER, by=make.user("alice")),
     }
 

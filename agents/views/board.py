@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from agents import pages, summaries
+from agents import bindings, figures, pages
 from agents.services import recovery
 from projects import access, live
 from projects.access import HtmxRequest
@@ -45,5 +45,5 @@ def project_recover(request: HtmxRequest, slug: str) -> HttpResponse:
 
 def _context(project: Project) -> dict[str, Any]:
     board = pages.board(project)
-    summary = summaries.summary(board.plan) if board.plan and board.plan.finished_at else None
-    return {"board": board, "summary": summary}
+    summary = figures.summary(board.plan) if board.plan else None
+    return {"board": board, "binding": bindings.binding(project), "summary": summary}

@@ -15,6 +15,7 @@
 
   const wanted = new Map(); // topic -> highest version heard of
   const busy = new WeakMap(); // region -> {dirty} while a GET is in flight
+  const fetchedAt = new WeakMap(), loadedAt = Date.now();
 
   function heard(versions) {
     for (const [topic, v] of Object.entries(versions)) {
@@ -242,6 +243,17 @@
     all("[data-topic][data-src]").forEach(fetchRegion);
     openLogs().forEach(fetchLog);
   }, POLL_EVERY);
+
+  // What moves without an event (readings, use) is fetched again every data-every seconds.
+  setInterval(() => {
+    if (stopped || lostAt || document.hidden) return;
+    for (const region of all("[data-src][data-every]")) {
+      const due = number(region.dataset.every) * 1000;
+      if (Date.now() - (fetchedAt.get(region) || loadedAt) < due) continue;
+      fetchedAt.set(region, Date.now());
+      fetchRegion(region);
+    }
+  }, 1000);
 
   // --- Page life -----------------------------------------------------------------------------
 

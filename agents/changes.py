@@ -1,0 +1,124 @@
+"""The history of limits, prices, providers and hosts: who changed what, when, from what to what."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from projects.models import Event, Project, SiteEvent
+
+#: Beginnings of the kinds of events that change what may run.
+SITE_KINDS = ("quota.", "price.", "provider.", "host.")
+PROJECT_KINDS = ("quota.", "project.ceiling", "project.binding")
+#: Rows of one download; the record's export has no such bound.
+LARGEST = 100_000
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One change; `chain` is the slug of the project whose record holds it, or "site"."""
+
+    chain: str
+    number: int
+    at: datetime
+    who: str
+    kind: str
+    what: str
+    before: str
+    after: str
+
+    COLUMNS = ("chain", "number", "at", "who", "kind", "what", "from", "to")
+
+    def cells(self) -> list[str]:
+        return [
+            self.chain, str(self.number), self.at.isoformat(), self.who, self.kind, self.what,
+            self.before, self.after,
+        ]  # fmt: skip
+
+
+def of_project(project: Project, *, bindings: bool = False) -> Iterator[Changed]:
+    """Changes of a project's limits, newest first; with `bindings` also of what binds it."""
+    kinds = PROJECT_KINDS if bindings else PROJECT_KINDS[:2]
+    rows = Event.objects.filter(_begins(kinds), project=project).order_by("-number")
+    return (_changed(row, project.slug) for row in rows[:LARGEST])
+
+
+def of_site() -> Iterator[Changed]:
+    """Changes of the site and of the limits of all its projects, newest first."""
+    site = SiteEvent.objects.filter(_begins(SITE_KINDS)).order_by("-number")
+    projects = (
+        Event.objects.filter(_begins(PROJECT_KINDS[:2]))
+        .select_related("project")
+        .order_by("-at", "-pk")
+    )
+    rows = [_changed(row, "site") for row in site[:LARGEST]]
+    rows += [_changed(row, row.project.slug) for row in projects[:LARGEST]]
+    return islice(iter(sorted(rows, key=lambda row: row.at, reverse=True)), LARGEST)
+
+
+def of_host(name: str) -> QuerySet[SiteEvent]:
+    return SiteEvent.objects.filter(topic=f"site/host/{name}").order_by("-number")
+
+
+def _begins(kinds: Iterable[str]) -> Q:
+    found = Q()
+    for kind in kinds:
+        found |= Q(kind__startswith=kind)
+    return found
+
+
+def _changed(event: Event | SiteEvent, chain: str) -> Changed:
+    data = dict(event.data)
+    before, after = data.pop("before", None), data.pop("after", None)
+    what = ", ".join(f"{name} {plain(value)}" for name, value in data.items() if value is not None)
+    return Changed(
+        chain, event.number, event.at, event.actor, event.kind, what, plain(before), plain(after)
+    )
+
+
+def plain(value: Any) -> str:
+    """A value for people: a dash for none, the sentence of what binds, else its text."""
+    if value is None or value == {}:
+        return "—"
+    if isinstance(value, dict) and "sentence" in value:
+        return str(value["sentence"])
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    text = str(value)
+    return text.rstrip("0").rstrip(".") if _is_decimal(text) else text
+
+
+def _is_decimal(text: str) -> bool:
+    whole, point, part = text.partition(".")
+    return bool(point) and whole.lstrip("-").isdigit() and part.isdigit()
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A CSV of which no spreadsheet takes a cell for a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return (
+        f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _number(text) else text
+    )
+
+
+def _number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
