@@ -12,7 +12,6 @@ from agents import gates, turns
 from agents.backends.base import BackendError
 from agents.models import ConversationEntry, Run
 from agents.proposals import propose
-from agents.proposals import propose
 from agents.scheduler import start_next
 from agents.services import runs
 from agents.services.outcomes import fail, judge, merge_refused, provider_stopped
@@ -375,7 +374,6 @@ def finish(work: Work) -> list[Run]:
 
 STEPS: dict[str, Callable[[Work], list[Run]]] = {
     Run.Kind.PREPARE: prepare,
-    Run.Kind.DECOMPOSE: propose,
     Run.Kind.DECOMPOSE: propose,
     Run.Kind.TESTS: write_tests,
     Run.Kind.BUILD: build,

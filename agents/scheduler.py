@@ -22,7 +22,6 @@ from projects import live
 from projects.lifecycle import OPEN, transition
 from projects.models import Module, Plan, Project
 from projects.services.proposals import proposal_begun
-from projects.services.proposals import proposal_begun
 
 S = Module.Status
 K = Run.Kind
@@ -179,23 +178,6 @@ def _plan_runs(change: live.Change, plan: Plan) -> list[Run]:
         return []
     run = runs.run_queue(change, kind=kind, module=None, plan=plan, needs_slot=False)
     return [run] if run else []
-
-
-def _proposal_run(change: live.Change, plan: Plan, slots: int) -> list[Run]:
-    """The orchestrator's run for a draft that a person asked it to cut; she waits, so it is first.
-
-    The only run without an approved plan: it writes nothing to the repository.
-    """
-    if Run.objects.filter(plan=plan, kind=K.DECOMPOSE, status__in=Run.ACTIVE).exists():
-        return []
-    run = runs.run_queue(
-        change, kind=K.DECOMPOSE, module=None, plan=plan, needs_slot=True, slots=slots
-    )
-    if run is None:
-        return []
-    change.project.active_runs += 1
-    proposal_begun(plan, run.topic)
-    return [run]
 
 
 def _proposal_run(change: live.Change, plan: Plan, slots: int) -> list[Run]:

@@ -170,8 +170,6 @@ def turn_number(run: Run) -> int:
     earlier = Run.objects.filter(module=run.module, kind=run.kind).exclude(pk=run.pk)
     if run.module is None:
         earlier = earlier.filter(plan=run.plan)
-    if run.module is None:
-        earlier = earlier.filter(plan=run.plan)
     return (earlier.aggregate(n=Sum("turns"))["n"] or 0) + run.turns + 1
 
 

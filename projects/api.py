@@ -111,7 +111,9 @@ def plan_propose(request: HtmxRequest, slug: str) -> Done:
     """Ask the orchestrator for a plan; it arrives as an open draft."""
     found = access.project_for(request.user, slug, role=Role.MEMBER)
     plan = proposals.proposal_ask(found, request.user)
-    return Done(message=f"The orchestrator is asked to cut the goal; plan {plan.number} is a draft.")
+    return Done(
+        message=f"The orchestrator is asked to cut the goal; plan {plan.number} is a draft."
+    )
 
 
 @router.post("/{slug}/plans/{int:number}/retry", response=Done)

@@ -28,7 +28,6 @@ from projects.services.attention import attention_open
 from projects.services.modules import module_ask
 from projects.services.plans import plan_blocked
 from projects.services.proposals import proposal_end
-from projects.services.proposals import proposal_end
 from reviews import merges
 from reviews.models import Review
 from reviews.services import Remark, findings_record, review_record
@@ -88,9 +87,6 @@ def fail(
     run = work.run
 
     def then(change: live.Change) -> None:
-        if run.kind == Run.Kind.DECOMPOSE:
-            proposal_end(work.plan, live.Actor.run(run.pk), reason)
-            return
         if run.kind == Run.Kind.DECOMPOSE:
             proposal_end(work.plan, live.Actor.run(run.pk), reason)
             return

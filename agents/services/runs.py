@@ -22,7 +22,6 @@ from projects import live
 from projects.models import Module, Plan, Project
 from projects.services.modules import module_pause
 from projects.services.proposals import proposal_end
-from projects.services.proposals import proposal_end
 
 S = Run.Status
 #: Reason of a run that gave way because its machine ran short of memory.
@@ -333,8 +332,6 @@ def run_stop(run: Run, by: live.Actor, reason: str = "") -> None:
         change.event("run.stop", run.topic, by, run=run.pk, reason=sentence)
         if run.module:
             module_pause(run.module, by)
-        elif run.plan and run.kind == Run.Kind.DECOMPOSE:
-            proposal_end(run.plan, by, sentence)
         elif run.plan and run.kind == Run.Kind.DECOMPOSE:
             proposal_end(run.plan, by, sentence)
 

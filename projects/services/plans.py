@@ -99,27 +99,6 @@ def plan_fill(plan: Plan, values: dict[str, Any]) -> None:
     _forget_drafts(modules)
 
 
-def plan_fill(plan: Plan, values: dict[str, Any]) -> None:
-    """Make a draft what a plan file says, inside an open change; the caller writes the event."""
-    _must_be_draft(plan)
-    head = values["project"]
-    plan.goal = clean_text(head.get("goal") or "")
-    plan.instructions = clean_text(head.get("instructions") or "")
-    plan.checks = head["checks"]
-    plan.policies = head["policies"]
-    plan.replay = head.get("replay")
-    plan.version += 1
-    plan.save()
-    Dependency.objects.filter(contract__plan=plan).delete()
-    dropped = Contract.objects.filter(plan=plan).values_list("module_id", flat=True)
-    modules = list(dropped)
-    Contract.objects.filter(plan=plan).delete()
-    for module in values["modules"]:
-        _contract_create(plan, module)
-    _needs_create(plan, values["modules"])
-    _forget_drafts(modules)
-
-
 def plan_set(plan: Plan, by: User, **values: Any) -> None:
     """Change goal, checks, instructions or policies of a draft."""
     if "policies" in values:
@@ -214,8 +193,6 @@ def plan_submit(plan: Plan, by: User) -> None:
             number=plan.number,
             digest=plan.digest,
         )
-        by_person = live.Actor.person(by)
-        attention_close(plan.project, topic=topic_of(plan), by=by_person, kind="proposal")
         by_person = live.Actor.person(by)
         attention_close(plan.project, topic=topic_of(plan), by=by_person, kind="proposal")
         attention_open(
