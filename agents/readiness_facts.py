@@ -36,8 +36,6 @@ from projects.services.plans import topic_of
 from projects.specs import ModuleSpec, Problem
 from reviews.models import CheckResult
 
-DISMISSED = "plan.coupling_dismissed"
-
 
 def facts_of(project: Project) -> Facts:
     """Everything that the readiness of a project is judged by."""
@@ -314,7 +312,8 @@ def _published(project: Project) -> datetime | None:
 
 def _dismissed(plan: Plan) -> frozenset[frozenset[str]]:
     """Groups that people decided on in this plan: whatever suggests them again is settled."""
-    rows = Event.objects.filter(topic=topic_of(plan), kind__in=[coupling.APPLIED, DISMISSED])
+    kinds = [coupling.APPLIED, coupling.DISMISSED]
+    rows = Event.objects.filter(topic=topic_of(plan), kind__in=kinds)
     decided = rows.order_by("-number").values_list("data", flat=True)[:500]
     # What was put into a lane and is suggested again was taken apart by a person.
     return frozenset(frozenset(data.get("modules", [])) for data in decided)

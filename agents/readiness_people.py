@@ -161,8 +161,9 @@ def _sandbox(facts: Facts) -> Point:
         return point(State.UNKNOWN, "No machine has said lately how it confines.", link, text)
     loose = [host.name for host in hosts if host.sandbox != "bubblewrap"]
     if loose:
-        return point(State.WARNING, f"{len(loose)} of {many(len(hosts), 'machine')} run agents"
-                     f" unconfined ({named(loose)}): use only agents that you trust.", link,
+        return point(State.WARNING, f"Agents run unconfined on {len(loose)} of"
+                     f" {many(len(hosts), 'machine')} ({named(loose)}): use only those that you"
+                     " trust.", link,
                      text)  # fmt: skip
     return point(State.READY, f"{len(hosts)} of {many(len(hosts), 'machine')} confine by"
                  " bubblewrap.")  # fmt: skip

@@ -166,7 +166,7 @@ def _contracts(facts: Facts, plan: PlanFacts) -> Point:
         "an interface": [spec.slug for spec in plan.specs if not spec.provides],
         "checks": [spec.slug for spec in plan.specs if not any(c.strip() for c in spec.checks)],
     }
-    said = [f"{len(slugs)} lack {what} ({named(slugs, 3)})" for what, slugs in lacking.items()
+    said = [f"{len(slugs)} without {what} ({named(slugs, 3)})" for what, slugs in lacking.items()
             if slugs]  # fmt: skip
     count = len(plan.specs)
     if not said:

@@ -27,10 +27,12 @@ from projects.models import Event, Plan
 from projects.services.errors import Refused
 from projects.services.plans import contract_save, topic_of
 from projects.specs import ModuleSpec
+from projects.text import clean_text
 
 logger = logging.getLogger(__name__)
 
 APPLIED = "plan.coupling_applied"
+DISMISSED = "plan.coupling_dismissed"
 KEPT_SECONDS = 24 * 3600
 #: How long somebody who looks at the page waits for one of the machine's check slots.
 SLOT_SECONDS = 30.0
@@ -146,6 +148,34 @@ def coupling_put(plan: Plan, modules: Sequence[str], by: User) -> str:
         raise Refused("The plan changed, and this is no longer suggested. Look again.")
     with live.change(plan.project):
         return _put(plan, one, by, how="by a person")
+
+
+def coupling_dismiss(plan: Plan, modules: Sequence[str], by: User, reason: str) -> None:
+    """Note that suggested modules may run at the same time all the same, and why.
+
+    Raises Refused without a reason, or when nothing suggests exactly these modules any more.
+    """
+    if not (said := clean_text(reason, 2_000).strip()):
+        raise Refused("Say why they may run at the same time, so that the record shows it.")
+    suggested = coupling_found(plan).suggestions
+    one = next((s for s in suggested if set(s.modules) == set(modules)), None)
+    if one is None or len(one.modules) < 2:
+        raise Refused("The plan changed, and this is no longer suggested. Look again.")
+    with live.change(plan.project) as change:
+        change.event(
+            DISMISSED,
+            topic_of(plan),
+            live.Actor.person(by),
+            modules=list(one.modules),
+            reason=said,
+            evidence=list(one.evidence),
+        )
+
+
+def dismissed(plan: Plan) -> list[Event]:
+    """What people decided not to couple in this plan, oldest first."""
+    rows = Event.objects.filter(topic=topic_of(plan), kind=DISMISSED)
+    return list(rows.order_by("number")[:100])
 
 
 def applied(plan: Plan) -> list[Event]:

@@ -49,6 +49,25 @@ def coupling_apply(request: HtmxRequest, slug: str) -> HttpResponse:
     return _shown(request, project, plan, said=said)
 
 
+@login_required
+@require_POST
+def coupling_dismiss(request: HtmxRequest, slug: str) -> HttpResponse:
+    """Note that the modules that the form names may run at the same time, and why."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    plan = plan_shown(project)
+    if plan is None:
+        raise Http404("There is no plan yet.")
+    modules, reason = request.POST.getlist("module"), request.POST.get("reason", "")
+    try:
+        services.coupling_dismiss(plan, modules, request.user, reason)
+    except Refused as error:
+        return _shown(request, project, plan, refused=error)
+    if not request.htmx:
+        return redirect(reverse("projects:plan", args=[slug]))
+    said = f"{', '.join(modules)} may run at the same time: that is decided."
+    return _shown(request, project, plan, said=said)
+
+
 def _apply(plan: Plan, modules: list[str], request: HtmxRequest) -> str:
     if modules:
         lane = services.coupling_put(plan, modules, request.user)
@@ -68,11 +87,14 @@ def _shown(
     said: str = "",
     refused: Refused | None = None,
 ) -> HttpResponse:
+    dismissed = services.dismissed(plan)
     context = {
         "project": project,
         "plan": plan,
         "found": services.coupling_found(plan),
         "applied": services.applied(plan),
+        "dismissed": dismissed,
+        "settled": {tuple(event.data["modules"]) for event in dismissed},
         "said": said,
         "refused": refused,
     }

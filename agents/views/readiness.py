@@ -34,6 +34,9 @@ CHIPS = {
     State.UNKNOWN: ("draft", "not known"),
 }
 
+#: The order in which the short form says what is not ready.
+WORST = (State.MISSING, State.WARNING, State.UNKNOWN)
+
 
 def address(link: Link | Button | None) -> str:
     """The URL of what mends a point; empty when nothing does."""
@@ -89,7 +92,10 @@ def _context(project: Project) -> dict[str, Any]:
         "summary": summary(found),
         "chip": CHIPS[summary(found).state],
         "groups": [group for group in groups if group["rows"]],
-        "open_rows": [row for row in rows if row.point.state is not State.READY],
+        "open_rows": sorted(
+            (row for row in rows if row.point.state in WORST),
+            key=lambda row: WORST.index(row.point.state),
+        ),
         "measure_url": address(button),
         "measure_text": button.text if button else "",
     }

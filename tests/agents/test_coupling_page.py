@@ -121,6 +121,28 @@ def test_policy_applies_once_and_leaves_what_people_decide(shop):
     assert "desk" not in lanes(shop)
 
 
+def dismiss(reason, *modules, by="bob"):
+    values = {"module": list(modules), "reason": reason}
+    return client(by).post(f"{URL}dismiss/", values, **HTMX)
+
+
+def test_member_decides_that_the_pair_may_run_together(shop):
+    answer = dismiss("They share a type only.", "cart", "desk")
+    text = text_of(answer)
+    assert answer.status_code == 200 and "People decided that they may run" in text
+    assert "They may run at the same time…" not in text
+    assert lanes(shop) == {}
+    event = Event.objects.get(kind="plan.coupling_dismissed")
+    assert (event.actor, event.data["modules"]) == ("person:bob", ["cart", "desk"])
+    assert event.data["reason"] == "They share a type only."
+
+
+def test_decision_against_a_lane_needs_a_reason_and_a_suggestion(shop):
+    assert dismiss(" ", "cart", "desk").status_code == 422
+    assert dismiss("No.", "bill", "cart").status_code == 422
+    assert not Event.objects.filter(kind="plan.coupling_dismissed").exists()
+
+
 def test_finding_is_kept_until_the_plan_changes(shop, monkeypatch):
     first = coupling_found(draft(shop))
     monkeypatch.setattr("agents.evidence.suggestions", lambda *args: pytest.fail("looked again"))
