@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 
@@ -18,6 +21,8 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
 TAKEN = {"HOME", "PATH", "LANG", "TERM", "SHELL", "USER", "LOGNAME", "TMPDIR", "IFS", "ENV"}
 TAKEN_BEGINNINGS = ("LD_", "DYLD_", "PYTHON", "NODE_", "GIT_", "BASH", "TUTTI_", "LC_")
 SHORTEST, LONGEST = 8, 10_000
+#: Names of variables that hold secrets, as people name them.
+SECRET_NAME = re.compile(r"(?:^|_)(?:API_?)?(?:KEYS?|TOKEN|SECRET|PASSWORD|CREDENTIALS?)(?:_|$)")
 
 
 def secret_set(provider: Provider, by: User, value: str, env: str) -> Provider:
@@ -56,14 +61,22 @@ def environment_of(profile: Profile) -> dict[str, str]:
 
 
 def redactor() -> Redactor:
-    """Takes every secret that the site keeps out of what is stored."""
+    """Takes every secret that the site, or its own environment, keeps out of what is stored."""
     rows = Provider.objects.exclude(secret="").order_by("pk").values_list("secret", flat=True)
-    return _redactor(tuple(rows))
+    return _redactor(tuple(rows), tuple(sorted(_own())))
+
+
+def _own() -> Iterator[str]:
+    """Values of the server's environment whose names say that they are secret."""
+    yield settings.SECRET_KEY
+    for name, value in os.environ.items():
+        if SECRET_NAME.search(name):
+            yield from (part for part in value.split(",") if len(part) >= SHORTEST)
 
 
 @lru_cache(maxsize=4)
-def _redactor(sealed: tuple[str, ...]) -> Redactor:
-    values = []
+def _redactor(sealed: tuple[str, ...], own: tuple[str, ...]) -> Redactor:
+    values = list(own)
     for one in sealed:
         try:
             values.append(secrets.decrypt(one))

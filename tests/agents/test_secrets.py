@@ -124,7 +124,15 @@ def test_rotation_says_which_secret_no_key_opens(provider, admin, tutti_home):
     provider.refresh_from_db()
     with pytest.raises(secrets.SecretError, match="No key opens"):
         accounts.environment_of(profile)
-    assert not accounts.redactor()
+    assert accounts.redactor().text(KEY) == KEY
+
+
+def test_redactor_knows_the_secrets_of_the_servers_environment(provider, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "from-the-environment")
+    monkeypatch.setenv("EDITOR", "from-the-editor")
+    assert accounts.redactor().text("from-the-environment from-the-editor") == (
+        "[redacted] from-the-editor"
+    )
 
 
 def test_redactor_knows_the_newest_secrets(provider, admin):
