@@ -198,7 +198,9 @@ class Installation:
 
     # --- Projects --------------------------------------------------------------------------------
 
-    def team(self, slug: str, *modules: dict[str, Any], seconds: float = 0.8) -> str:
+    def team(
+        self, slug: str, *modules: dict[str, Any], seconds: float = 0.8, ceiling: int = 5
+    ) -> str:
         """Make a project of small modules, its plan submitted; an agent's turn takes `seconds`."""
         folder = self.home / "sources" / slug
         files = {"tests/__init__.py": ""} | {f"{part['slug']}.py": stage.STUB for part in modules}
@@ -210,6 +212,7 @@ class Installation:
             "project": {
                 "name": slug,
                 "goal": "Answers.",
+                "ceiling": ceiling,
                 "checks": [{"run": "python3 -m unittest -q", "at": "end"}],
                 "replay": {"recordings": "recordings"},
             },
@@ -227,7 +230,7 @@ class Installation:
         return self.start("project_run", slug, "--approve-as", "owner", "--wait", log=slug)
 
     def finishes(
-        self, slug: str, process: subprocess.Popen[bytes], *, log: str = "", seconds: float = 200
+        self, slug: str, process: subprocess.Popen[bytes], *, log: str = "", seconds: float = 120
     ) -> None:
         """Wait for the end, and prove that all is merged, once, and that nothing is left."""
         try:
