@@ -129,6 +129,24 @@ def _green_once(work: Work, head: str, began: str) -> Verdict:
     return verdict
 
 
+def leaked(work: Work, head: str) -> Verdict:
+    """The turn wrote a secret into files; they are back as they were, the rest is kept."""
+    paths, work.leaks = work.leaks, []
+    return Verdict(
+        head,
+        [
+            Remark(
+                "secret",
+                f"{path} held a key that this site keeps secret, and is back as it was. Read keys "
+                "from the environment when the program runs; never write one into a file.",
+                path=path,
+                clause="secrets",
+            )
+            for path in map(work.log.redactor.text, paths)
+        ],
+    )
+
+
 def run_and_record(
     work: Work, commands: Sequence[str], commit: str, phase: str, *, retry: bool = False
 ) -> list[CheckOutcome]:

@@ -16,7 +16,9 @@ from django.conf import settings
 from agents import meters, sandbox
 from agents.checkslots import check_slot
 from agents.models import Run
+from agents.redaction import Redactor, RowRedactor
 from agents.services import runs
+from agents.services import secrets as accounts
 from agents.supervision import FENCED, INTERRUPTED, Watch
 from projects.hub import Hub, integration_ref, module_ref
 from projects.models import Contract, Module, Plan
@@ -36,23 +38,32 @@ class Ended(Exception):
 
 @dataclass
 class Log:
-    """A run's events in batches: every tenth of a second, or every 200."""
+    """A run's events in batches: every tenth of a second, or every 200; without secrets."""
 
     run: Run
     sequence: int = 0
     rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     flushed: float = field(default_factory=time.monotonic)
+    redactor: Redactor = field(default_factory=accounts.redactor)
+
+    def __post_init__(self) -> None:
+        self.redacting = RowRedactor(self.redactor)
 
     def add(self, kind: str, data: dict[str, Any]) -> None:
-        self.rows.append((kind, data))
+        self.rows += self.redacting.add(kind, data)
         if len(self.rows) >= LOG_ROWS:
-            self.flush()
+            self._write()
 
     def flush_if_due(self) -> None:
+        self.rows += self.redacting.late()
         if self.rows and time.monotonic() - self.flushed >= LOG_SECONDS:
-            self.flush()
+            self._write()
 
     def flush(self) -> None:
+        self.rows += self.redacting.close()
+        self._write()
+
+    def _write(self) -> None:
         rows, self.rows = self.rows, []
         self.flushed = time.monotonic()
         self.sequence = runs.log_append(self.run, rows, self.sequence)
@@ -68,6 +79,8 @@ class Work:
     log: Log
     #: Seconds spent waiting for the machine's check slots; they are nobody's work.
     waited: float = 0.0
+    #: Paths of the last turn that held a secret, and that its commit therefore lacks.
+    leaks: list[str] = field(default_factory=list)
 
     @property
     def module(self) -> Module:

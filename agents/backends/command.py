@@ -2,46 +2,98 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as site
+
 from agents import sandbox
+from agents.backends import events, formats
 from agents.backends.base import BackendError, Outcome, Sink, Stop, Turn, Usage
+from agents.backends.finals import answer_of
+from agents.backends.troubles import Trouble, trouble_of
 from projects.text import clean_text
 
 DEFAULT_TIMEOUT = 3600.0
 DEFAULT_IDLE = 300.0
-LONGEST_TEXT = 20_000
+#: Variables of the server that open the server itself.
+OWN_VARIABLES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"}
+#: Bytes of one line; some agents print whole files in one. What is longer is cut.
+MAX_LINE = 4_000_000
 
 
 class Listener:
     """Turns an agent's output lines into events and keeps its answer and usage.
 
-    A line that is a JSON object with `event` is an event of Tutti's own format; everything else
-    is plain text. The last JSON object on a line of its own with a key `tutti` is the answer.
+    In the format "tutti" a line that is a JSON object with `event` is an event, and everything
+    else is plain text; the last JSON object on a line of its own with a key `tutti` is the answer.
+    In "text" all is text. In an agent's own format its table reads the lines. Secrets that the
+    agent was given are taken out before anything is cut.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, turn: Turn | None = None) -> None:
+        self.kind = turn.kind if turn else ""
+        self.format = str(turn.settings.get("format", "tutti")) if turn else "tutti"
+        table = formats.FORMATS.get(self.format)
+        self.reader = formats.Reader(table, datetime.now(UTC)) if table else None
+        self.words = events.Words(turn.secrets.values(), turn.workspace) if turn else events.Words()
         self.sink = sink
+        self.said: deque[str] = deque(maxlen=2_000)
         self.outcome = Outcome()
         self.refusal: BackendError | None = None
 
     def line(self, raw: bytes) -> None:
-        text = clean_text(raw, LONGEST_TEXT).rstrip("\n")
-        data = _json_object(text)
+        text = raw.decode("utf-8", "replace").rstrip("\r\n")
+        try:
+            self._line(text)
+        except RecursionError:
+            self._say("message", {"text": text})
+
+    def _line(self, text: str) -> None:
+        if self.reader:
+            for kind, said in self.reader.line(text):
+                self._say(kind, said)
+            return
+        data = formats.json_object(text) if self.format == "tutti" else None
         if data is None:
+            self.said.append(text)
             if text.strip():
-                self.sink("message", {"text": text})
+                self._say("message", {"text": text})
         elif "event" in data:
-            self.event(str(data.pop("event")), data)
+            self.event(str(data.pop("event")), self.words.data(data))
         elif isinstance(data.get("tutti"), dict):
-            self.outcome.result = data["tutti"]
+            self.outcome.result = self.words.data(data["tutti"])
             self.sink("result", {"data": self.outcome.result})
         else:
-            self.sink("message", {"text": text})
+            self._say("message", {"text": text})
+
+    def _say(self, kind: str, data: dict[str, Any]) -> None:
+        self.sink(kind[:30], self.words.event(kind, data))
+
+    def close(self) -> None:
+        """The turn is over: what its last words answer, and what it used."""
+        if self.reader:
+            for kind, data in self.reader.close():
+                self._say(kind, data)
+            self.outcome.session = self.words.data(self.reader.session)
+            self.outcome.usage = used = self.reader.usage
+            if used.quality != "unknown":
+                tokens = {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}
+                self.sink("usage", {**tokens, "quality": used.quality, "cost": used.cost})
+        if self.format == "tutti" or self.outcome.result:
+            return
+        final = self.reader.final if self.reader else "\n".join(self.said)
+        if found := self.words.data(answer_of(final[-formats.LONGEST_FINAL :], self.kind)):
+            self.outcome.result = found
+            self.sink("result", {"data": found})
+
+    def failed(self, *, badly: bool) -> BackendError | None:
+        """What the agent itself said of a turn that failed."""
+        trouble = self.reader.failed(badly=badly) if self.reader else None
+        return refused(trouble, self.words) if trouble else None
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         if kind == "result" and isinstance(data.get("data"), dict):
@@ -52,14 +104,14 @@ class Listener:
             self.outcome.session = str(data.get("id", ""))[:200]
         elif kind == "error":
             self.refusal = _refusal(data) or self.refusal
-        self.sink(kind[:30], data)
+        self._say(kind, data)
 
 
 def run_agent(
     argv: list[str], turn: Turn, sink: Sink, stop: Stop, *, stdin: bytes, readable: list[Path]
 ) -> Outcome:
     """Start an agent's command in the sandbox and listen until it ends."""
-    listener = Listener(sink)
+    listener = Listener(sink, turn)
     ended = sandbox.run(
         argv,
         workspace=turn.workspace,
@@ -72,11 +124,13 @@ def run_agent(
         timeout_seconds=float(turn.settings.get("timeout_seconds", DEFAULT_TIMEOUT)),
         idle_seconds=float(turn.settings.get("idle_seconds", DEFAULT_IDLE)),
         on_line=listener.line,
+        max_line=MAX_LINE,
         stop=stop,
         limits=sandbox.Limits(memory_mb=turn.settings.get("memory_mb")),
     )
     outcome = listener.outcome
     outcome.exit_code, outcome.seconds, outcome.sandbox = ended.code, ended.seconds, ended.level
+    listener.close()
     try:
         _look(ended, listener, turn)
     except BackendError as error:
@@ -92,6 +146,8 @@ def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
     # An agent that got over a refusal and answered has ended well.
     if listener.refusal and (ended.reason or ended.code != 0 or not listener.outcome.result):
         raise listener.refusal
+    if error := listener.failed(badly=bool(ended.reason or ended.code)):
+        raise error
     if ended.reason:
         if ended.reason == "out_of_memory":
             raise out_of_memory(ended, turn)
@@ -101,13 +157,24 @@ def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
         raise BackendError(f"The agent was ended from outside by signal {ended.signal}.",
                            kind="signal")  # fmt: skip
     if ended.code and not ended.reason:
-        said = clean_text(ended.output, 500).strip().splitlines()
+        output = listener.words.text(ended.output)
+        trouble = trouble_of(output[-2_000:], datetime.now(UTC))
+        if trouble.is_provider and listener.format != "tutti":
+            raise refused(trouble, listener.words)
+        said = clean_text(output, 500).strip().splitlines()
         last = f": {said[-1]}" if said else ""
         raise BackendError(f"The agent ended with exit code {ended.code}{last}.", kind="exit")
+    if listener.reader and not listener.reader.is_done:
+        raise BackendError(
+            f"The agent ended without the line that closes a turn in {listener.format}; what it "
+            "said until then is in the log. Look whether its command asks for that format.",
+            kind="no_result",
+        )
 
 
 class CommandBackend:
-    """Settings: command (argv template with {prompt_file}, {model}, {cwd}), env, network,
+    """Settings: command (argv template with {prompt_file}, {model}, {cwd}), format (how its
+    output is read, see formats.FORMATS), env (names of variables that are passed on), network,
     timeout_seconds, idle_seconds, memory_mb (of all its processes together), readable (further
     paths the agent's program needs)."""
 
@@ -131,6 +198,10 @@ class CommandBackend:
             value = settings.get(name, 1)
             if not isinstance(value, int | float) or value <= 0:
                 return f"{name} is a number of seconds above 0."
+        if settings.get("format", "tutti") not in formats.FORMATS:
+            return f"format is one of {', '.join(sorted(formats.FORMATS))}."
+        if problem := _given(settings):
+            return problem
         memory = settings.get("memory_mb", 1)
         if not isinstance(memory, int) or isinstance(memory, bool) or memory <= 0:
             return "memory_mb is a whole number of megabytes above 0."
@@ -155,6 +226,23 @@ def out_of_memory(ended: sandbox.Exited, turn: Turn) -> BackendError:
     )
 
 
+def _given(settings: dict[str, Any]) -> str | None:
+    """What of the server's own a profile must not hand to an agent."""
+    env, readable = settings.get("env", []), settings.get("readable", [])
+    for name, value in (("env", env), ("readable", readable)):
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            return f"{name} is a list of texts."
+    for name in env:
+        if name.startswith("TUTTI_") or name in OWN_VARIABLES:
+            return f"{name} is the server's own and is given to no agent."
+    home = Path(site.TUTTI_HOME).resolve()
+    for path in readable:
+        whole = Path(path).resolve()
+        if home.is_relative_to(whole) or (whole.is_relative_to(home) and whole.parent == home):
+            return f"{path} holds Tutti's own data and is given to no agent."
+    return None
+
+
 def _fill(part: str, words: dict[str, str]) -> str:
     for name, value in words.items():
         part = part.replace("{" + name + "}", value)
@@ -165,17 +253,27 @@ def _environment(turn: Turn) -> dict[str, str]:
     """Only what the profile names reaches an agent, never the server's own environment."""
     allowed = turn.settings.get("env", [])
     passed = {name: os.environ[name] for name in allowed if name in os.environ}
-    return {**passed, "HOME": str(turn.home), "LANG": "C.UTF-8", "TERM": "dumb"}
+    own = {"HOME": str(turn.home), "LANG": "C.UTF-8", "TERM": "dumb"}
+    return {**passed, **turn.secrets, **own}
 
 
-def _json_object(text: str) -> dict[str, Any] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
+def refused(trouble: Trouble, words: events.Words) -> BackendError:
+    """A trouble as the error of the turn, and whose it is."""
+    said = words.text(trouble.message)
+    sentences = {
+        "rate_limited": f"The provider answered that requests come too fast: {said}",
+        "overloaded": f"The provider is overloaded: {said}",
+        "exhausted": f"The provider's account is used up: {said}",
+        "signed_out": f"The agent is not signed in: {said} Enter the account's key at its provider"
+        " on the site's page, or choose another provider in the role's profile, and retry.",
+    }
+    return BackendError(
+        sentences.get(trouble.kind, f"The agent failed: {said}"),
+        kind=trouble.kind,
+        owner="provider" if trouble.is_provider else "agent",
+        retry_after=trouble.retry_after,
+        resets_at=trouble.resets_at,
+    )
 
 
 def _refusal(data: dict[str, Any]) -> BackendError | None:
