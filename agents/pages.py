@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from agents import waits
 from agents.models import Request, Run
-from agents.services import quotas
+from agents.services import walls
 from projects.models import Dependency, Module, Plan, Project
 from reviews import selectors as judged
 from reviews.models import CheckResult, Finding, Merge, Review
@@ -189,7 +189,7 @@ def _ground(project: Project, plan: Plan | None) -> waits.Ground:
 
 def _walls(project: Project) -> dict[str, str]:
     """For each kind of run that a quota or a provider stops: which, and until when."""
-    found = quotas.walls(project, ["tests", "build", "review", "fix"])
+    found = walls.walls(project, ["tests", "build", "review", "fix"])
     return {kind: wall.limit.sentence for kind, wall in found.items()}
 
 

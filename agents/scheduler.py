@@ -16,7 +16,7 @@ from django.utils import timezone
 from agents import messages
 from agents.capacity import Limit, ceiling_now, paused_limit, project_limit
 from agents.models import Run
-from agents.services import fleet, quotas, quotawatch, runs
+from agents.services import fleet, quotawatch, runs, walls
 from agents.services.recovery import lost_runs
 from projects import live
 from projects.lifecycle import OPEN, transition
@@ -140,7 +140,7 @@ def ceiling_of(project: Project) -> Limit:
     """How many runs may work right now, and what binds."""
     if project.paused_at is not None:
         return paused_limit()
-    set_by_people = [project_limit(project.ceiling), *quotas.limits_of(project)]
+    set_by_people = [project_limit(project.ceiling), *walls.limits_of(project)]
     return ceiling_now([*set_by_people, *fleet.limits_of(project)])
 
 
@@ -159,6 +159,11 @@ def _note_binding(change: live.Change, ceiling: Limit) -> None:
     }
     before = change.project.binding
     if all(before.get(name, "") == now[name] for name in ("limit", "slots", "until")):
+        if before.get("sentence") != now["sentence"] and ceiling.binds in walls.BINDING:
+            # How much of a quota is used is no change of what binds, but is told as it is.
+            kept = {**before, "sentence": now["sentence"], "numbers": now["numbers"]}
+            change.project.binding = kept
+            Project.objects.filter(pk=change.project.pk).update(binding=kept)
         return
     if before.get("limit") == now["limit"]:
         now["since"] = before.get("since") or now["since"]
@@ -220,13 +225,13 @@ def _module_runs(change: live.Change, plan: Plan, ceiling: Limit) -> list[Run]:
 
 def _behind_no_wall(change: live.Change, wanted: list[Wanted], slots: int) -> list[Wanted]:
     """Those that no quota or provider stops; the others are asked about, and take no turn."""
-    walls = quotas.walls(change.project, [K.TESTS, K.BUILD, K.REVIEW, K.FIX])
-    stopped = [run for run in wanted if run.needs_slot and run.kind in walls]
+    found = walls.walls(change.project, [K.TESTS, K.BUILD, K.REVIEW, K.FIX])
+    stopped = [run for run in wanted if run.needs_slot and run.kind in found]
     asked = stopped
-    if walls and slots <= 0:
+    if found and slots <= 0:
         new = _wanted_new(change.project, 1)
-        asked = stopped + [run for run in new if run.needs_slot and run.kind in walls]
-    quotawatch.note(change, [walls[run.kind] for run in asked])
+        asked = stopped + [run for run in new if run.needs_slot and run.kind in found]
+    quotawatch.note(change, [found[run.kind] for run in asked])
     return [run for run in wanted if run not in stopped] if stopped else wanted
 
 

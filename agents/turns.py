@@ -19,7 +19,7 @@ from agents.backends.base import BackendError, Outcome, Turn
 from agents.leaks import leaking_paths, without
 from agents.models import ConversationEntry, Profile, Run
 from agents.scheduler import ceiling_of, start_next
-from agents.services import budgets, quotas, runs
+from agents.services import budgets, runs, walls
 from agents.services import secrets as accounts
 from agents.services.answers import ANSWERS, answer
 from agents.services.outcomes import review_judged
@@ -152,7 +152,7 @@ def provide(work: Work) -> None:
         with live.change(run.project_id):
             budgets.again(run, profile)
     except budgets.Full as full:
-        wall = quotas.wall_of(run, profile)
+        wall = walls.wall_of(run, profile)
         sentence = wall.limit.sentence if wall else "What was left is used up by others."
         kind = "provider" if isinstance(full, budgets.Walled) else "quota"
         raise BackendError(sentence, kind=kind, owner=Run.Owner.PROVIDER) from full

@@ -14,7 +14,8 @@ from agents import quotas
 from agents.models import Provider, Quota, QuotaEntry, Run
 from agents.services import budgets, runs
 from agents.services.providers import is_walled, provider_mind
-from agents.services.quotas import Wall, rule_of, topic, use_of
+from agents.services.quotas import topic
+from agents.services.walls import Wall, rule_of, use_of
 from projects import live
 from projects.models import Attention, Project, Role
 from projects.services.attention import attention_close, attention_open
