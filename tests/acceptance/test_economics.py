@@ -1,0 +1,162 @@
+"""The figures of a finished plan: the same by rows, by the record alone, on the page and told."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from agents import figures, record, simulation
+from agents.economics import economics, history
+from agents.models import Run
+from projects.services.projects import ceiling_set
+from tests.acceptance.stage import APPROVE, Stage, Turn, code, need, part, verdict
+
+
+@pytest.fixture
+def finished(team) -> Stage:
+    """Five modules with a chain, a lane, a refused turn, a fix, and a split into two."""
+    modules = [
+        part("a"),
+        part("b", needs=[need("a", "implementation")]),
+        part("c", lane="x"),
+        part("d", lane="x", needs=[need("a", "contract")]),
+        part("e"),
+    ]
+    stage = team(*modules, ceiling=2, checks=[{"run": "true", "at": "end"}])
+    stage.play("a", "build", Turn({"a.py": "def answer(:"}), Turn({"a.py": code("a")}))
+    stage.play("c", "review", verdict("fix", c="Mend it."), APPROVE)
+    stage.play("c", "fix", Turn({"c.py": code("c") + "\n# Mended.\n"}, {"summary": "Mended."}))
+    stage.run()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert stage.plan.finished_at is not None
+    return stage
+
+
+def exported(stage: Stage, folder: Path) -> Path:
+    out = StringIO()
+    call_command("audit_export", stage.slug, stdout=out)
+    path = folder / "events.jsonl"
+    path.write_text(out.getvalue())
+    return path
+
+
+def told(stage: Stage, *arguments: str) -> list[str]:
+    out = StringIO()
+    call_command("economics", stage.slug, *arguments, stdout=out)
+    return out.getvalue().splitlines()
+
+
+def test_the_record_alone_gives_the_same_numbers(finished: Stage, tmp_path):
+    by_rows = figures.facts(finished.plan)
+    path = exported(finished, tmp_path)
+    by_record = record.facts(record.read_file(path), project=finished.slug)
+    assert by_record == by_rows
+    assert economics(by_record) == economics(by_rows)
+    first, second = tmp_path / "rows.json", tmp_path / "record.json"
+    rows = told(finished, "--json", str(first))
+    assert told(finished, "--json", str(second), "--from-export", str(path)) == rows
+    assert json.loads(first.read_text()) == json.loads(second.read_text())
+    assert len(json.loads(first.read_text())["runs"]) == Run.objects.count()
+
+
+def test_rework_and_roles_are_told_apart(finished: Stage):
+    found = figures.figures(finished.plan)
+    assert found.is_replayed and found.by_purpose["fix"].runs == 1
+    # The second turn of a's build, and the second review of c.
+    assert found.by_purpose["rework"].runs == 2
+    assert found.by_purpose["rework"].tokens == 220 and found.rework.tokens == 330
+    assert found.total.tokens == sum(s.tokens for s in found.by_role.values()) == 110 * 18
+    assert found.total.cost is None and found.total.unpriced == 17
+
+
+def test_what_was_measured_lies_between_the_bound_and_one_after_another(finished: Stage):
+    facts = figures.facts(finished.plan)
+    found = economics(facts)
+    assert 0 < found.bound.seconds <= found.wall_clock
+    assert found.what_if[20] <= found.what_if[2] <= found.what_if[1]
+    assert found.bound.seconds <= simulation.wall_clock(history(facts), 2)
+    ceiling_set(project=finished.project, ceiling=4, by=finished.owner)
+    assert figures.facts(finished.plan).ceiling == 2
+
+
+def test_page_and_command_and_api_tell_the_same_line(finished: Stage, client):
+    client.force_login(finished.owner)
+    html = client.get(reverse("agents:economics", args=[finished.slug])).content.decode()
+    line = told(finished)[-1]
+    answer = client.get(f"/api/projects/{finished.slug}/economics").json()
+    assert answer["summary"] == line
+    totals = answer["totals"]
+    for name, key in (("wall", "wall_seconds"), ("sequential", "sequential_seconds"),
+                      ("bound", "bound_seconds")):  # fmt: skip
+        shown = html.split(f'<b id="{name}">')[1].split(" s<")[0]
+        assert f"{totals[key]:.1f}" == shown and f"{shown} s" in line
+    speed_up = html.split('<b id="speed-up">')[1].split(" ")[0]
+    assert line.endswith(f"speed-up {speed_up}")
+    assert line.startswith("5 of 5 modules merged in ")
+    assert "a replay says nothing about tokens" in html
+    assert figures.summary(finished.plan).sequential_seconds == pytest.approx(
+        figures.figures(finished.plan).sequential
+    )
+
+
+def test_parts_of_a_split_are_in_rows_and_record(team, tmp_path):
+    stage = team(part("a", owns=["a.py", "a/"], tests=["tests/test_a.py", "tests/a/"]))
+    children = [
+        {"slug": f"a/{name}", "title": name, "brief": "Half.", "owns": [f"a/{name}.py"],
+         "tests": [f"tests/a/test_{name}.py"], "checks": [f"python3 tests/a/test_{name}.py"],
+         "needs": []}
+        for name in ("x", "y")
+    ]  # fmt: skip
+    stage.play("a", "build", Turn({}, {"split": {"modules": children}}), Turn({"a.py": code("a")}))
+    stage.run()
+    by_rows = figures.facts(stage.plan)
+    by_record = record.facts(record.read_file(exported(stage, tmp_path)), project=stage.slug)
+    assert by_record == by_rows
+    assert [spec.slug for spec in by_rows.specs] == ["a", "a/x", "a/y"]
+
+
+def test_a_second_plan_has_figures_of_its_own(finished: Stage, tmp_path):
+    stage = finished
+    stage.play_all("f")
+    modules = [*stage.modules, part("f")]
+    stage.plan = stage.submit(modules, ceiling=3)
+    stage.run()
+    path = exported(stage, tmp_path)
+    events = record.read_file(path)
+    for number in (1, 2):
+        plan = figures.plan_shown(stage.project, number)
+        assert plan is not None
+        assert record.facts(events, project=stage.slug, number=number) == figures.facts(plan)
+    assert told(stage, "--plan", "1")[-1].startswith("5 of 5 modules")
+    assert told(stage)[-1].startswith("6 of 6 modules")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("not json\n", "Line 1 of"),
+        ('{"number": 1}\n', "Line 1 of"),
+        ("", "tells of no approved plan"),
+        ('{"number": 1, "kind": "plan.approved", "at": "x", "topic": "", "data": {}}\n',
+         "lacks what the figures need"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_export_is_told(tmp_path, text, said):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    with pytest.raises(CommandError, match=said):
+        call_command("economics", "shop", "--from-export", str(path))
+
+
+def test_what_is_not_there_is_told(finished: Stage, tmp_path):
+    with pytest.raises(CommandError, match="There is no project nowhere"):
+        call_command("economics", "nowhere")
+    with pytest.raises(CommandError, match="has no approved plan 7 yet; approved are: 1"):
+        call_command("economics", finished.slug, "--plan", "7")
+    with pytest.raises(CommandError, match="can't be read"):
+        call_command("economics", "shop", "--from-export", str(tmp_path / "none"))
