@@ -157,10 +157,10 @@ def _proof(facts: Facts, plan: PlanFacts) -> Point:
                      f" no tests although these are given ({named([s.slug for s in hollow], 3)}).",
                      facts.contract(slug, "id_checks"), f"Change the checks of {slug}",
                      button)  # fmt: skip
-    unknown = [spec for spec in due if not all(check in kinds for check in spec.checks)]
+    unknown = [spec for spec in due if not all(_has_run(check, kinds) for check in spec.checks)]
     if unknown:
-        return point(State.UNKNOWN, f"Checks of {len(unknown)} of {many(len(due), 'module')} were"
-                     f" not measured. {facts.measure.problem}".rstrip(),
+        return point(State.UNKNOWN, f"Checks of {len(unknown)} of {many(len(due), 'module')} did"
+                     f" not run to an end. {facts.measure.problem}".rstrip(),
                      facts.page("agents:readiness", anchor="measure"), "Measuring",
                      button)  # fmt: skip
     return point(State.READY, f"None of the checks of {many(len(due), 'module')} is green before"
@@ -170,6 +170,10 @@ def _proof(facts: Facts, plan: PlanFacts) -> Point:
 def _is_green(spec: ModuleSpec, kinds: dict[str, str]) -> bool:
     # The red gate refuses a module as soon as one of its checks is green.
     return any(kinds.get(check) == "passed" for check in spec.checks)
+
+
+def _has_run(check: str, kinds: dict[str, str]) -> bool:
+    return kinds.get(check, "timeout") not in (*NO_START, "timeout")
 
 
 def _hollow(spec: ModuleSpec, kinds: dict[str, str]) -> bool:

@@ -6,16 +6,18 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from agents.models import Host, Measurement, Profile
-from agents.readiness import State, points
+from agents.readiness import Point, State, points
 from agents.readiness_facts import facts_of
 from agents.services import coupling, measuring
 from projects import live, planfile
+from projects.coupling import Suggestion
 from projects.models import Event, Project, Role
 from projects.services import plans
 from projects.services import projects as services
@@ -51,7 +53,7 @@ def client(name):
     return client_of(factories.user(name))
 
 
-def found(project) -> dict[str, object]:
+def found(project) -> dict[str, Point]:
     return {point.key: point for point in points(facts_of(Project.objects.get(pk=project.pk)))}
 
 
@@ -265,10 +267,10 @@ def test_broken_profile_is_found(shop):
 
 def test_group_that_a_person_took_apart_is_settled(shop):
     measured(shop)
-    suggestion = coupling.Suggestion(("m1", "m2"), "import_cycle", ("a",), "apply")
+    suggestion = Suggestion(("m1", "m2"), "import_cycle", ("a",), "apply")
     plan = draft(shop)
     specs, head = list(facts_of(shop).plan.specs), facts_of(shop).hub_head
-    coupling.cache.set(coupling._key(plan, head, specs), coupling.Found(head, [suggestion]), 60)
+    cache.set(coupling._key(plan, head, specs), coupling.Found(head, [suggestion]), 60)
     assert found(shop)["coupling"].state is State.WARNING
     with live.change(shop) as change:
         change.event(coupling.APPLIED, plans.topic_of(plan), live.SYSTEM, modules=["m1", "m2"])

@@ -23,7 +23,7 @@ from agents.readiness_values import (
     named,
 )
 from projects import graph
-from projects.coupling import Suggestion
+from projects.coupling import Strength, Suggestion
 from projects.specs import ModuleSpec, Need, Problem
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -116,7 +116,7 @@ def host(**values) -> tuple[HostFact, ...]:
     return (replace(HOST, **values),)
 
 
-def couple(strength: str, *modules: str) -> Suggestion:
+def couple(strength: Strength, *modules: str) -> Suggestion:
     return Suggestion(modules, "import_cycle", ("a imports b",), strength)
 
 
@@ -203,7 +203,8 @@ CASES = [
     ("checks-prove", {"measure": measure("no_tests"), "plan": plan(*GIVEN)}, WARNING,
      "4 of 4 modules collect no tests"),
     ("checks-prove", {"measure": measure(rows=rows()[:1], problem="Time was up.")}, UNKNOWN,
-     "3 of 4 modules were not measured. Time was up."),
+     "3 of 4 modules did not run to an end. Time was up."),
+    ("checks-prove", {"measure": measure("not_found")}, UNKNOWN, "4 of 4 modules did not run"),
     ("checks-prove", {"measure": MeasureFacts()}, UNKNOWN, "never measured"),
     ("roles", {}, READY, "3 of 3: orchestrator command big-opus"),
     ("roles", {"profiles": roles("planner", problem="no command.")}, MISSING, "1 of 3 roles"),
