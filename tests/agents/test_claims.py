@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
+from django.utils import timezone
 
-from agents.models import Run
+from agents.models import Host, Run
 from agents.services import runs
 from projects import live
 from projects.models import Module, Plan, Project
@@ -59,6 +60,41 @@ def test_sixteen_claimers_never_hold_more_than_the_ceiling(project, level):
     assert max(most) <= 5
     assert project.active_runs == 5
     assert Run.objects.filter(holds_slot=True).count() == 5
+
+
+def many_projects(count):
+    """As many projects, each with one module that is ready to start."""
+    found = []
+    for number in range(count):
+        project = Project.objects.create(slug=f"q{number}", name="Q", source="/nowhere")
+        plan = Plan.objects.create(project=project, number=1, status="approved", digest="d",
+                                   approved_digest="d")  # fmt: skip
+        found.append(
+            Module.objects.create(
+                project=project, plan=plan, slug="m", status=Module.Status.BUILDING
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_sixteen_projects_never_start_more_than_the_hosts_carry(transactional_db, level):
+    for name, capacity, draining in (("one", 2, False), ("two", 3, False), ("three", 9, True)):
+        Host.objects.create(name=name, capacity=capacity, draining=draining, seen_at=timezone.now())
+    modules = many_projects(16)
+    most: list[int] = []
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda module: claim(module.project, module, level, most), modules))
+    at_once = Run.objects.filter(holds_slot=True).count()
+    for module in modules:
+        if not Run.objects.filter(module=module).exists():
+            claim(module.project, module, level, most)
+    assert at_once <= 5
+    assert Run.objects.filter(holds_slot=True).count() == 5
+    ended = Run.objects.filter(holds_slot=True).first()
+    runs.run_end(claimed(ended), "succeeded")
+    waiting = next(m for m in modules if not Run.objects.filter(module=m).exists())
+    assert claim(waiting.project, waiting, level, most)
 
 
 def test_the_database_refuses_a_count_above_the_ceiling(project):
