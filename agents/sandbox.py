@@ -7,9 +7,11 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from agents.streams import LINE_BYTES, STREAM_BYTES, Kept, Lines, OnLine
 from projects import git
 from projects.text import clean_text
 
-__all__ = ["BUBBLEWRAP", "UNCONFINED", "Exited", "Limits", "Runner", "level", "python", "run"]
+__all__ = ["BUBBLEWRAP", "UNCONFINED", "Exited", "Interactive", "Limits", "Runner", "level",
+           "python", "run", "start"]  # fmt: skip
 
 Stop = Callable[[], "str | None"]
 
@@ -87,6 +90,8 @@ class _Job:
     stdin: bytes
     kept: Kept
     lines: Lines | None
+    #: Whether somebody else reads its standard output and writes its standard input.
+    is_interactive: bool = False
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     sample_at: float = 0.0
@@ -134,7 +139,7 @@ def run(
     mark = f"{os.getpid()}-{uuid.uuid4().hex}"
     with git.scratch() as name:
         variables = confinement.variables(place, Path(name)) | dict(env or {})
-        process, init = _start(argv, place, variables, mark, limits, Path(name), on_line)
+        process, init = _start(argv, place, variables, mark, limits, Path(name), bool(on_line))
         job = _Job(
             process,
             processes.Tree(process.pid, init, mark),
@@ -153,6 +158,106 @@ def run(
             job.tree.end(process)
             _close(process)
     return _exited(job)
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    workspace: Path,
+    writable: Iterable[Path] = (),
+    readable: Iterable[Path] = (),
+    env: Mapping[str, str] | None = None,
+    network: bool = False,
+    environment: Path | None = None,
+    max_errors: int = 64_000,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Interactive:
+    """Start a command that the caller talks with; it sees what `run` would show it.
+
+    Must be called in a thread that outlives the command: it dies with that thread. The caller
+    closes it. Raises OSError when nothing can be started.
+    """
+    places = tuple(writable), tuple(readable)
+    place = Place(workspace, *places, network, environment, tmp_mb=limits.tmp_mb)
+    mark = f"{os.getpid()}-{uuid.uuid4().hex}"
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(git.scratch()))
+        variables = confinement.variables(place, scratch) | dict(env or {})
+        process, init = _start(argv, place, variables, mark, limits, scratch, errors_apart=True)
+        tree = processes.Tree(process.pid, init, mark)
+        endless = float("inf")
+        job = _Job(process, tree, _never, limits, endless, None, GRACE_SECONDS, b"",
+                   Kept(max_errors), None, is_interactive=True, meter=meters.Relay())  # fmt: skip
+        return Interactive(job, stack.pop_all())
+
+
+class Interactive:
+    """A command at work whose standard input and output belong to the caller.
+
+    Both are set not to block. A thread of its own reads standard error, keeps the limits and ends
+    the command with everything that it started.
+    """
+
+    def __init__(self, job: _Job, scratch: contextlib.ExitStack) -> None:
+        assert job.process.stdin is not None and job.process.stdout is not None
+        self._job, self._scratch = job, scratch
+        self._why: str | None = None
+        self._over = threading.Event()
+        job.stop = lambda: self._why
+        self.stdin, self.stdout = job.process.stdin.fileno(), job.process.stdout.fileno()
+        for descriptor in (self.stdin, self.stdout):
+            os.set_blocking(descriptor, False)
+        threading.Thread(target=self._keep, name="sandbox", daemon=True).start()
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """Count what it uses in the block to the meter of the run at work in this thread."""
+        relay, before = self._job.meter, self._job.tree.cpu_seconds
+        assert isinstance(relay, meters.Relay)
+        meter = meters.current()
+        relay.point_to(meter)
+        try:
+            yield
+        finally:
+            # The meter's file is closed after the block; nothing may write to it then.
+            relay.point_to(None)
+            meter.end(max(0.0, self._job.tree.cpu_seconds - before))
+
+    @property
+    def exited(self) -> Exited | None:
+        """How it ended, once it has."""
+        return _exited(self._job) if self._over.is_set() else None
+
+    def wait(self, seconds: float) -> Exited | None:
+        """Wait until it, and all that it started, is gone; None when that takes longer."""
+        self._over.wait(seconds)
+        return self.exited
+
+    def end(self, why: str, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Have it ended: TERM now, KILL after `grace_seconds`; `wait` tells when it is gone."""
+        self._job.grace_seconds = grace_seconds
+        self._why = self._why or why
+
+    def close(self, grace_seconds: float = GRACE_SECONDS) -> Exited:
+        """End it if it lives still, and free what it held."""
+        self.end("closed", grace_seconds)
+        self._over.wait()
+        _close(self._job.process)
+        return _exited(self._job)
+
+    def _keep(self) -> None:
+        try:
+            with self._scratch:
+                try:
+                    _supervise(self._job)
+                finally:
+                    self._job.tree.end(self._job.process)
+        finally:
+            self._over.set()
+
+
+def _never() -> str | None:
+    return None
 
 
 class Runner:
@@ -191,7 +296,7 @@ def _start(
     mark: str,
     limits: Limits,
     scratch: Path,
-    on_line: OnLine | None,
+    errors_apart: bool,
 ) -> tuple[subprocess.Popen[bytes], int | None]:
     """Start the command; also return the pid of its namespace's first process, if it has one."""
     is_confined = level() == BUBBLEWRAP
@@ -208,7 +313,7 @@ def _start(
             else confinement.unconfined(inner),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if on_line else subprocess.STDOUT,
+            stderr=subprocess.PIPE if errors_apart else subprocess.STDOUT,
             cwd=place.workspace,
             env={**variables, processes.MARK: mark},
             pass_fds=(writer,) if is_confined else (),
@@ -245,8 +350,12 @@ def _register(selector: selectors.BaseSelector, job: _Job) -> None:
     for stream, name in ((job.process.stdout, "out"), (job.process.stderr, "err")):
         if stream is not None:
             os.set_blocking(stream.fileno(), False)
-            selector.register(stream, selectors.EVENT_READ, name)
+            if name == "err" or not job.is_interactive:
+                selector.register(stream, selectors.EVENT_READ, name)
     assert job.process.stdin is not None
+    if job.is_interactive:
+        os.set_blocking(job.process.stdin.fileno(), False)
+        return
     if job.stdin:
         os.set_blocking(job.process.stdin.fileno(), False)
         selector.register(job.process.stdin, selectors.EVENT_WRITE, "in")

@@ -158,6 +158,8 @@ TUTTI_SWEEP_SECONDS = env_int("TUTTI_SWEEP_SECONDS", 5, least=1)
 TUTTI_RUN_THREADS = env_int("TUTTI_RUN_THREADS", 12, least=1)
 #: Checks that run at the same time on this machine.
 TUTTI_CHECKS_PER_HOST = env_int("TUTTI_CHECKS_PER_HOST", os.cpu_count() or 1, least=1)
+#: Agents that start at the same time on this machine; a start takes a processor for seconds.
+TUTTI_STARTS_PER_HOST = env_int("TUTTI_STARTS_PER_HOST", os.cpu_count() or 1, least=1)
 #: Memory for agents and their checks on this machine together; 0 is all that it has.
 TUTTI_MEMORY_MB = env_int("TUTTI_MEMORY_MB", 0)
 #: What an agent is taken to need while none of its profile was measured.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from agents.backends import command, replay
+from agents.backends import acp, command, replay
 from agents.backends.base import Backend
 
 KINDS: dict[str, Backend] = {
     "replay": replay.ReplayBackend(),
     "command": command.CommandBackend(),
+    "acp": acp.AcpBackend(),
 }

@@ -200,7 +200,7 @@ class CommandBackend:
                 return f"{name} is a number of seconds above 0."
         if settings.get("format", "tutti") not in formats.FORMATS:
             return f"format is one of {', '.join(sorted(formats.FORMATS))}."
-        if problem := _given(settings):
+        if problem := given_problem(settings):
             return problem
         memory = settings.get("memory_mb", 1)
         if not isinstance(memory, int) or isinstance(memory, bool) or memory <= 0:
@@ -226,7 +226,7 @@ def out_of_memory(ended: sandbox.Exited, turn: Turn) -> BackendError:
     )
 
 
-def _given(settings: dict[str, Any]) -> str | None:
+def given_problem(settings: dict[str, Any]) -> str | None:
     """What of the server's own a profile must not hand to an agent."""
     env, readable = settings.get("env", []), settings.get("readable", [])
     for name, value in (("env", env), ("readable", readable)):

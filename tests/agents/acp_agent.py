@@ -1,0 +1,370 @@
+"""A small agent that speaks the Agent Client Protocol, and misbehaves when it is told to.
+
+    python -I -S acp_agent.py [WORD …]
+
+Stands alone: it runs inside the sandbox with the standard library only. Words at its start and the
+words of a prompt say what it does; see ACTS. Each prompt ends with an answer of the role's form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STATE = Path(os.environ.get("HOME", "/tmp")) / "sessions.json"
+WORDS = sys.argv[1:]
+session_id = ""
+cancelled = False
+cost = 0.0
+number = 0
+
+
+def send(message):
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def update(kind, /, **values):
+    send(
+        {
+            "method": "session/update",
+            "params": {"sessionId": session_id, "update": {"sessionUpdate": kind, **values}},
+        }
+    )
+
+
+def say(text, kind="agent_message_chunk"):
+    update(kind, content={"type": "text", "text": text})
+
+
+def receive():
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return json.loads(line)
+
+
+def call(method, params):
+    """Ask the client, and go on answering meanwhile only to its answer and to a cancel."""
+    global cancelled, number
+    number += 1
+    mine = f"agent-{number}"
+    send({"id": mine, "method": method, "params": params})
+    while True:
+        message = receive()
+        if message.get("id") == mine:
+            return message.get("result", message.get("error"))
+        if message.get("method") == "session/cancel":
+            cancelled = True
+
+
+def sleep_for_ever():
+    while True:
+        time.sleep(60)
+
+
+def wait_for_cancel():
+    while receive().get("method") != "session/cancel":
+        pass
+
+
+def ask(kind, path):
+    options = [
+        {"optionId": "n2", "name": "No, never", "kind": "reject_always"},
+        {"optionId": "y1", "name": "Yes", "kind": "allow_once"},
+        {"optionId": "n1", "name": "No", "kind": "reject_once"},
+    ]
+    tool = {
+        "toolCallId": "t1",
+        "title": f"{kind} {path}",
+        "kind": kind,
+        "locations": [{"path": path}],
+    }
+    found = call(
+        "session/request_permission",
+        {"sessionId": session_id, "toolCall": tool, "options": options},
+    )
+    say(f"[{found['outcome'].get('optionId', found['outcome']['outcome'])}]")
+
+
+def hang():
+    sleep_for_ever()
+
+
+def wait():
+    global cancelled
+    wait_for_cancel()
+    cancelled = True
+
+
+def late():
+    global cancelled
+    wait_for_cancel()
+    say("still working")
+    cancelled = True
+
+
+def flood():
+    while True:
+        say("x" * 3000)
+        update("brand_new_kind", data="y" * 3000)
+
+
+def trickle():
+    for place in range(2000):
+        say(f"{place} ")
+
+
+def stderr():
+    for _ in range(300):
+        os.write(2, b"e" * 10_000 + b"\n")
+
+
+def strays():
+    for text in (b"this is no JSON\n", b"[1, 2]\n", b'{"id": [], "result": 1}\n', b"\xff\xfe\n"):
+        os.write(1, text)
+
+
+def babble():
+    while True:
+        os.write(1, b"no protocol here\n" * 100)
+
+
+def giant():
+    say("g" * 3_000_000)
+
+
+def endless():
+    while True:
+        os.write(1, b"z" * 65536)
+
+
+def die():
+    os.write(2, b"something went very wrong\n")
+    os._exit(7)
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def daemon():
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", "import time; time.sleep(98711)"],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def deaf():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sleep_for_ever()
+
+
+def shut():
+    os.close(1)
+    sleep_for_ever()
+
+
+def requests():
+    while True:
+        send(
+            {
+                "id": "r",
+                "method": "fs/read_text_file",
+                "params": {"sessionId": session_id, "path": "a"},
+            }
+        )
+
+
+def kinds():
+    say("I think", "agent_thought_chunk")
+    update("plan", entries=[{"content": "one", "priority": "high", "status": "pending"}])
+    update(
+        "tool_call",
+        toolCallId="t1",
+        title="Edit a",
+        kind="edit",
+        status="pending",
+        locations=[{"path": str(Path.cwd() / "a")}],
+    )
+    update("tool_call_update", toolCallId="t1", status="completed")
+    update("available_commands_update", availableCommands=[])
+    update("brand_new_kind", deep={"x": [1, "\u0000"]})
+
+
+def write():
+    Path("owned.txt").write_text("made\n")
+
+
+def files():
+    root = str(Path.cwd())
+    Path("link").unlink(missing_ok=True)
+    Path("link").symlink_to("/etc/hostname")
+    for path in ("../outside", "/etc/passwd", f"{root}/link"):
+        found = call("fs/read_text_file", {"sessionId": session_id, "path": path})
+        say(f"[{'refused' if 'code' in found else 'READ'}]")
+    for path in (f"{root}/owned.txt", f"{root}/foreign.txt", "../x"):
+        found = call(
+            "fs/write_text_file", {"sessionId": session_id, "path": path, "content": "w\n"}
+        )
+        say(f"[{'refused' if found and 'code' in found else 'wrote'}]")
+
+
+def memory():
+    held = bytearray(400_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    sleep_for_ever()
+
+
+def leak():
+    for letter in os.environ["AGENT_TOKEN"]:
+        say(letter)
+    update("brand_new_kind", data=os.environ["AGENT_TOKEN"])
+
+
+def environment():
+    say(" ".join(sorted(os.environ)))
+
+
+ACTS = {act.__name__: act for act in (
+    hang, wait, late, flood, trickle, stderr, strays, babble, giant, endless, die, kill, daemon,
+    deaf, shut, requests, leak, kinds, write, files, memory, environment)}  # fmt: skip
+ERRORS = {
+    "rate": (-32603, "Internal error", {"details": "429 Too Many Requests"}),
+    "over": (-32603, "Overloaded", {"details": "529 overloaded_error"}),
+    "used": (-32603, "Internal error", {"details": "You exceeded your current quota"}),
+    "auth": (-32000, "Authentication required", None),
+    "boom": (-32603, "Internal error", {"details": "it broke"}),
+}
+STOPS = ("refusal", "max_tokens", "max_turn_requests", "nonsense")
+
+
+def prompt(text):
+    """Do what the words say; returns the answer to the prompt."""
+    global cancelled, cost
+    cancelled = False
+    words = text.split()
+    for word in words:
+        name, _, value = word.partition(":")
+        if name in ERRORS:
+            code, message, data = ERRORS[name]
+            return {"error": {"code": code, "message": message, "data": data}}
+        if name in ("edit", "execute"):
+            ask(name, value)
+        elif name in ACTS:
+            ACTS[name]()
+    stop = next((word for word in words if word in STOPS), "end_turn")
+    if cancelled:
+        stop = "cancelled"
+    cost += 0.25
+    if "free" not in words:
+        update("usage_update", used=100, size=1000, cost={"amount": cost, "currency": "USD"})
+    remember(text)
+    say(f"\npid {os.getpid()}, prompts {len(remembered())}\n")
+    say(json.dumps({"tutti": {"summary": "done", "words": len(words)}}) + "\n")
+    answer = {"stopReason": stop}
+    if "meta" in words:
+        answer["_meta"] = {"quota": {"token_count": {"input_tokens": 70, "output_tokens": 7}}}
+    elif "free" not in words:
+        answer["usage"] = {
+            "totalTokens": 165,
+            "inputTokens": 100,
+            "outputTokens": 15,
+            "cachedReadTokens": 50,
+        }
+    return {"result": answer}
+
+
+def remembered():
+    sessions = json.loads(STATE.read_text()) if STATE.exists() else {}
+    return sessions.get(session_id, [])
+
+
+def remember(text):
+    sessions = json.loads(STATE.read_text()) if STATE.exists() else {}
+    sessions.setdefault(session_id, []).append(text)
+    STATE.write_text(json.dumps(sessions))
+
+
+def options():
+    return {
+        "configOptions": [
+            {
+                "id": "model",
+                "name": "Model",
+                "category": "model",
+                "type": "select",
+                "currentValue": "small",
+                "options": [{"value": "small", "name": "S"}, {"value": "big", "name": "B"}],
+            },
+            {
+                "id": "mode",
+                "name": "Mode",
+                "category": "mode",
+                "type": "select",
+                "currentValue": "build",
+                "options": [{"value": "build", "name": "B"}, {"value": "plan", "name": "P"}],
+            },
+        ]
+    }
+
+
+def answer(message):
+    global session_id
+    method, params = message.get("method"), message.get("params") or {}
+    if method == "initialize":
+        methods = [
+            {"id": "key", "name": "API key", "type": "env_var", "vars": [{"name": "AGENT_KEY"}]},
+            {"id": "browser", "name": "Browser", "description": "run my-agent login"},
+        ]
+        return {
+            "result": {
+                "protocolVersion": 9 if "version" in WORDS else 1,
+                "agentInfo": {"name": "tester", "version": "1.2"},
+                "authMethods": methods,
+                "agentCapabilities": {"loadSession": "forget" not in WORDS},
+            }
+        }
+    if method == "authenticate":
+        WORDS.remove("locked")
+        return {"result": {}}
+    if method == "session/new":
+        if "locked" in WORDS:
+            return {"error": {"code": -32000, "message": "Authentication required"}}
+        session_id = f"s-{os.getpid()}-{time.time_ns()}"
+        return {"result": {"sessionId": session_id, **options()}}
+    if method == "session/load":
+        sessions = json.loads(STATE.read_text()) if STATE.exists() else {}
+        if params["sessionId"] not in sessions:
+            return {"error": {"code": -32002, "message": "Resource not found"}}
+        session_id = params["sessionId"]
+        for text in remembered():
+            say(text, "user_message_chunk")
+            say("OLD ANSWER")
+        return {"result": options()}
+    if method == "session/set_config_option":
+        Path(os.environ["HOME"], f"set-{params['configId']}").write_text(params["value"])
+        return {"result": options()}
+    if method == "session/prompt":
+        return prompt(params["prompt"][0]["text"])
+    return {"error": {"code": -32601, "message": f"no {method}"}}
+
+
+def main():
+    for word in WORDS:
+        if word in ACTS:
+            ACTS[word]()
+    while True:
+        message = receive()
+        if "id" in message and "method" in message:
+            send({"id": message["id"], **answer(message)})
+
+
+if __name__ == "__main__":
+    main()
