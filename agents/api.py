@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema
 from pydantic import Field
 
-from agents import logs
+from agents import logs, recording
 from agents.models import Request, Run
 from agents.permissions import role_to_answer
 from agents.services import answers, runs
@@ -77,6 +77,13 @@ class LogPage(Schema):
     after: int
     has_more: bool
     is_end: bool
+
+
+class RecordingOut(Schema):
+    """One turn as JSON Lines, and the file name under which it plays."""
+
+    name: str
+    text: str
 
 
 class RequestOut(Schema):
@@ -162,6 +169,14 @@ def run_log(
         has_more=page.has_more,
         is_end=page.is_end,
     )
+
+
+@router.get("/{slug}/runs/{int:pk}/recording", response=list[RecordingOut])
+def run_recording(request: HtmxRequest, slug: str, pk: int) -> list[RecordingOut]:
+    """The run's turns as recordings that play again; for a run that has ended."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    found = recording.recordings(run_of(project, pk))
+    return [RecordingOut(name=name, text=recording.text(rows)) for name, rows in found.items()]
 
 
 @router.post("/{slug}/runs/{int:pk}/stop", response=Done)

@@ -18,12 +18,13 @@ MAX_TEXT = 4_000
 
 #: What each kind says when it is not simply its text.
 WORDS = {
-    "tool": "{name} {path}",
+    "tool": "{name} {path} {text}",
     "write": "writes {path}",
     "delete": "deletes {path}",
     "usage": "{input_tokens} tokens in, {output_tokens} out ({quality})",
     "exit": "ended with exit code {code}",
     "session": "session {id}",
+    "checkpoint": "from {base} to {head}",
     "prompt": "turn {turn} is sent, prompt version {prompt_version}",
     "finding": "{source}: {path} {message}",
     "failed": "{reason}",
@@ -130,4 +131,4 @@ class _Plain(dict[str, Any]):
     """Values for a pattern; what an agent left out shows as a question mark."""
 
     def __missing__(self, key: str) -> str:
-        return "" if key == "path" else "?"
+        return "" if key in ("path", "text") else "?"

@@ -186,6 +186,7 @@ def checkpoint(work: Work, workspace: Workspace, began: str) -> str:
     if bundle is not None:
         head = work.hub.take_bundle(bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE)
         head = _without_secrets(work, began, head)
+    work.log.add("checkpoint", {"base": began, "head": head})
     runs.run_update(run, head_commit=head)
     return head
 

@@ -7,6 +7,7 @@ from agents.views import (
     coupling,
     economics,
     modules,
+    plans,
     profiles,
     providers,
     quotas,
@@ -30,6 +31,7 @@ urlpatterns = [
         readiness.measurement_ask,
         name="readiness-measure",
     ),
+    path("projects/<slug:slug>/plan/submit/", plans.submit, name="plan-submit"),
     path("projects/<slug:slug>/plan/coupling/", coupling.coupling, name="coupling"),
     path(
         "projects/<slug:slug>/plan/coupling/apply/", coupling.coupling_apply, name="coupling-apply"
@@ -57,6 +59,9 @@ urlpatterns = [
     path("projects/<slug:slug>/runs/<int:pk>/", runs.run, name="run"),
     path("projects/<slug:slug>/runs/<int:pk>/log/", runs.run_log, name="run-log"),
     path("projects/<slug:slug>/runs/<int:pk>/stop/", runs.run_stop, name="run-stop"),
+    path(
+        "projects/<slug:slug>/runs/<int:pk>/recording/", runs.run_recording, name="run-recording"
+    ),
     path(
         "projects/<slug:slug>/requests/<int:pk>/answer/",
         modules.request_answer,

@@ -10,6 +10,7 @@ cannot be played, with an event that says why.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import signal
@@ -73,7 +74,7 @@ def act(event: Event) -> Event:
     """Do what the event says, and return what is to be printed."""
     kind = event["event"]
     if kind == "write":
-        size = write(event["path"], event["content"].encode("utf-8", "surrogatepass"))
+        size = write(event["path"], content(event), event.get("executable"))
         return {"at": event.get("at"), "event": kind, "path": event["path"], "size": size}
     if kind == "delete":
         delete(event["path"])
@@ -82,13 +83,30 @@ def act(event: Event) -> Event:
     return event
 
 
-def write(path: str, data: bytes) -> int:
-    """Write a file below the current directory; parents are made, links never followed."""
+def content(event: Event) -> bytes:
+    """The bytes of a file; binary ones are recorded in base64."""
+    if event.get("encoding", "utf-8") == "utf-8":
+        return bytes(event["content"].encode("utf-8", "surrogatepass"))
+    if event["encoding"] != "base64":
+        raise Unplayable(f"{event['path']} is recorded in the unknown encoding {event['encoding']}")
+    try:
+        return base64.b64decode(event["content"], validate=True)
+    except ValueError as error:
+        raise Unplayable(f"{event['path']} is not base64: {error}") from error
+
+
+def write(path: str, data: bytes, executable: bool | None = None) -> int:
+    """Write a file below the current directory; parents are made, links never followed.
+
+    `executable` sets whether it may be run; None leaves it as it is.
+    """
     folder = _folder(path, make=True)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(_name(path), flags, 0o666, dir_fd=folder), "wb") as file:
             file.write(data)
+            if executable is not None:
+                os.fchmod(file.fileno(), 0o755 if executable else 0o644)
     except OSError as error:
         raise Unplayable(f"cannot write {path}: {error.strerror}") from error
     finally:

@@ -8,12 +8,13 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from agents import logs, pages
+from agents import logs, pages, recording
 from agents.models import Run
 from agents.services import runs
 from projects import access, live
 from projects.access import HtmxRequest
 from projects.models import Project, Role
+from projects.services.errors import Refused
 from projects.views.live import is_live, live_response
 from reviews.answers import acted
 
@@ -57,6 +58,21 @@ def run_log(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
     response["X-After"] = str(page.after)
     response["X-More"] = "1" if page.has_more else "0"
     response["X-Log-End"] = "1" if page.is_end else "0"
+    return response
+
+
+@login_required
+@require_GET
+def run_recording(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
+    """The run as recordings that play again, in a zip file."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    found = run_of(project, pk)
+    try:
+        packed = recording.archive(found)
+    except Refused as refused:
+        return HttpResponse(str(refused), status=409, content_type="text/plain; charset=utf-8")
+    response = HttpResponse(packed, content_type="application/zip")
+    response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-recording.zip"'
     return response
 
 

@@ -1,4 +1,4 @@
-"""Agents with a command line, for real in the sandbox: their formats, long lines, and their keys."""
+"""Agents with a command line, for real in the sandbox: formats, long lines, and their keys."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def take(tmp_path):
             secrets={"ANTHROPIC_API_KEY": KEY},
         )
         try:
-            return BACKEND.run(turn, lambda kind, data: rows.append((kind, data)), lambda: None), rows
+            return BACKEND.run(turn, lambda *row: rows.append(row), lambda: None), rows
         except BackendError as error:
             error.rows = rows
             raise
@@ -103,7 +103,8 @@ def test_plain_text_is_its_own_summary_and_may_hold_the_answer(take):
     assert outcome.result == {"summary": "I did it.\nAll of it."}
     assert rows[0] == ("message", {"text": "I did it."})
     assert outcome.usage.quality == "unknown" and outcome.usage.input_tokens is None
-    outcome, _ = take("print('```json\\n{\"verdict\": \"ask\"}\\n```')", format="text", kind="review")
+    script = 'print(\'```json\\n{"verdict": "ask"}\\n```\')'
+    outcome, _ = take(script, format="text", kind="review")
     assert outcome.result == {"verdict": "ask"}
 
 
@@ -136,7 +137,8 @@ import base64, json, os, sys
 key = os.environ["ANTHROPIC_API_KEY"]
 assert key == {KEY!r}
 print(json.dumps({{"event": "message", "text": "my key is " + key + " \\0\\ud800"}}))
-print(json.dumps({{"event": "tool", "name": "bash", "path": base64.b64encode(key.encode()).decode()}}))
+coded = base64.b64encode(key.encode()).decode()
+print(json.dumps({{"event": "tool", "name": "bash", "path": coded}}))
 print("x" * 19_990 + key)
 print(json.dumps({{"tutti": {{"summary": key, "deep": [key]}}}}))
 sys.exit("failed with " + key)
