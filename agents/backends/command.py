@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,7 +153,7 @@ def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
         if ended.reason == "out_of_memory":
             raise out_of_memory(ended, turn)
         raise BackendError(_sentence(ended.reason, turn), kind=ended.reason)
-    if ended.code is None and not ended.reason:
+    if ended.code is None or ended.signal == signal.SIGKILL:
         # What nobody here ordered did not end well, whatever it had said until then.
         raise BackendError(f"The agent was ended from outside by signal {ended.signal}.",
                            kind="signal")  # fmt: skip
