@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.utils import timezone
 from agents import assignments, conversations, meters, sandbox
 from agents import quotas as quota_rules
 from agents.backends import KINDS
-from agents.backends.base import BackendError, Outcome, Turn
+from agents.backends.base import BackendError, Outcome, Sink, Turn
 from agents.leaks import leaking_paths, without
 from agents.models import ConversationEntry, Profile, Run
 from agents.scheduler import ceiling_of, start_next
@@ -26,6 +27,7 @@ from agents.services.outcomes import review_judged
 from agents.work import Work
 from agents.workspaces import Workspace
 from projects import live
+from projects.git import GitError
 from projects.models import Module, Project
 from projects.secrets import SecretError
 from projects.text import clean_text
@@ -62,6 +64,9 @@ def take(work: Work, began: str) -> str | None:
     )
     outcome = prompt(work, workspace, assignment)
     if any(name in outcome.result for name in ANSWERS):
+        if "split" in outcome.result:
+            # One agent alone would have gone on instead of cutting its work up for others.
+            runs.run_update(work.run, parallel_only=True)
         return None
     return checkpoint(work, workspace, began)
 
@@ -80,6 +85,13 @@ def open_workspace(work: Work, commit: str) -> Workspace:
         "tests": work.module.tests_commit or commit,
     }
     workspace = Workspace.of(work.run.project_id, work.module.slug)
+    if work.kept.is_alive:
+        try:
+            # An agent that waits there would lose its directory by a new clone.
+            workspace.update(work.hub, commit, refs=refs)
+            return workspace
+        except GitError:
+            work.kept.close()
     return workspace.prepare(work.hub, commit, refs=refs)
 
 
@@ -96,6 +108,8 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         "prompt_version": assignment.prompt_version,
         "at": timezone.now().isoformat(),
     }
+    if assignment.follow_up and work.kept.is_alive:
+        sent["follow_up"] = work.log.redactor.text(assignment.follow_up)
     runs.run_update(
         run,
         assignments=[*run.assignments, sent],
@@ -120,15 +134,18 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         replay=_replay(work),
         environment=work.environment,
         network=bool(profile.settings.get("network", False)),
-        session=run.session,
+        session=run.session or _session_before(run, profile),
         secrets=_secrets(profile),
+        follow_up=str(sent.get("follow_up", "")),
+        owns=_may_change(work),
+        kept=work.kept,
     )
     work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})
     began = time.monotonic()
     failed: BackendError | None = None
     with meters.metering(run.pk, meters.AGENT) as meter:
         try:
-            outcome = KINDS[profile.backend].run(turn, work.log.add, work.stop)
+            outcome = KINDS[profile.backend].run(turn, _hearing(work), work.stop)
             outcome.result = work.log.redactor.data(outcome.result)
         except BackendError as error:
             failed, outcome = error, Outcome(run.result or {}, usage=error.usage)
@@ -140,6 +157,35 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         raise failed
     work.obey()
     return outcome
+
+
+def _hearing(work: Work) -> Sink:
+    """Keep what the agent says, and its session at once: the next run may need it after a crash."""
+
+    def hear(kind: str, data: dict[str, Any]) -> None:
+        if kind == "session" and (session := str(data.get("id", ""))[:200]):
+            runs.run_update(work.run, session=session)
+        work.log.add(kind, data)
+
+    return hear
+
+
+def _session_before(run: Run, profile: Profile) -> str:
+    """The session of a run that was cut off in the same work, so that this one can go on in it."""
+    cut = (Run.Status.INTERRUPTED, Run.Status.STALLED, Run.Status.PARKED)
+    before = Run.objects.filter(module=run.module, kind=run.kind, pk__lt=run.pk).order_by("-pk")
+    last = before.filter(plan=run.plan).first()
+    goes_on = last is not None and last.status in cut and last.backend == profile.backend
+    return last.session if last is not None and goes_on else ""
+
+
+def _may_change(work: Work) -> tuple[str, ...]:
+    """The globs of what this turn's agent may change."""
+    if work.run.kind == Run.Kind.TESTS:
+        return tuple(work.contract.tests)
+    if work.run.kind in (Run.Kind.BUILD, Run.Kind.FIX):
+        return (*work.contract.owns, *work.contract.exceptions)
+    return ()
 
 
 def provide(work: Work) -> None:
@@ -353,6 +399,9 @@ def _used(run: Run, outcome: Outcome, *, is_refused: bool = False) -> None:
     usage = outcome.usage
     rates = budgets.rates_of(run.provider_id, run.model)
     money = quota_rules.cost(rates, usage.input_tokens, usage.output_tokens)
+    if usage.cost is not None and usage.currency in ("", settings.TUTTI_CURRENCY):
+        # What the agent was charged is nearer to the bill than tokens times a price.
+        money = Decimal(str(usage.cost))
     if not is_refused or usage.input_tokens is not None:
         # A sum that left out a turn would pass for the whole, so one unknown price ends it.
         known = money is not None and (run.cost is not None or len(run.assignments) == 1)

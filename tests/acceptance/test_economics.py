@@ -14,7 +14,8 @@ from agents import figures, record, simulation
 from agents.economics import economics, history
 from agents.models import Run
 from projects.services.projects import ceiling_set
-from tests.acceptance.stage import APPROVE, Stage, Turn, code, need, part, verdict
+from tests.acceptance.stage import APPROVE, STUB, Stage, Turn, code, need, part, verdict
+from tests.acceptance.test_s10_split import big
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def finished(team) -> Stage:
         part("d", lane="x", needs=[need("a", "contract")]),
         part("e"),
     ]
-    stage = team(*modules, ceiling=2, checks=[{"run": "true", "at": "end"}])
+    stage = team(*modules, files={"f.py": STUB}, ceiling=2, checks=[{"run": "true", "at": "end"}])
     stage.play("a", "build", Turn({"a.py": "def answer(:"}), Turn({"a.py": code("a")}))
     stage.play("c", "review", verdict("fix", c="Mend it."), APPROVE)
     stage.play("c", "fix", Turn({"c.py": code("c") + "\n# Mended.\n"}, {"summary": "Mended."}))
@@ -105,19 +106,12 @@ def test_page_and_command_and_api_tell_the_same_line(finished: Stage, client):
 
 
 def test_parts_of_a_split_are_in_rows_and_record(team, tmp_path):
-    stage = team(part("a", owns=["a.py", "a/"], tests=["tests/test_a.py", "tests/a/"]))
-    children = [
-        {"slug": f"a/{name}", "title": name, "brief": "Half.", "owns": [f"a/{name}.py"],
-         "tests": [f"tests/a/test_{name}.py"], "checks": [f"python3 tests/a/test_{name}.py"],
-         "needs": []}
-        for name in ("x", "y")
-    ]  # fmt: skip
-    stage.play("a", "build", Turn({}, {"split": {"modules": children}}), Turn({"a.py": code("a")}))
+    stage = big(team)
     stage.run()
     by_rows = figures.facts(stage.plan)
     by_record = record.facts(record.read_file(exported(stage, tmp_path)), project=stage.slug)
     assert by_record == by_rows
-    assert [spec.slug for spec in by_rows.specs] == ["a", "a/x", "a/y"]
+    assert [spec.slug for spec in by_rows.specs] == ["big", "big/x", "big/y"]
 
 
 def test_a_second_plan_has_figures_of_its_own(finished: Stage, tmp_path):
