@@ -11,6 +11,7 @@ from agents.readiness_values import (
     Button,
     Facts,
     HostFact,
+    Link,
     Point,
     ProfileFact,
     QuotaFact,
@@ -157,9 +158,12 @@ def _ceiling_quota(facts: Facts) -> Point:
     limits = [quota for quota in facts.quotas if quota.measure == "parallel"]
     tight = min(limits, key=lambda quota: quota.limit, default=None)
     if tight is not None and tight.limit < facts.ceiling:
+        button = Button("projects:ceiling", (facts.slug,),
+                        f"Set the ceiling to {tight.limit:.0f}", "owner",
+                        {"ceiling": int(tight.limit)}) if tight.limit >= 1 else None  # fmt: skip
         return point(State.WARNING, f"The ceiling is {facts.ceiling}; {_owner(tight)} allows"
-                     f" {tight.limit:.0f} at once.", facts.settings("id_ceiling"),
-                     "Change the ceiling")  # fmt: skip
+                     f" {tight.limit:.0f} at once.", _quota_link(facts, tight), "See the quota",
+                     button)  # fmt: skip
     if facts.ceiling > facts.site_ceiling:
         return point(State.WARNING, f"The ceiling is {facts.ceiling}; this site allows up to"
                      f" {facts.site_ceiling}.", facts.settings("id_ceiling"),
@@ -170,6 +174,12 @@ def _ceiling_quota(facts: Facts) -> Point:
     return point(State.READY, f"The ceiling is {facts.ceiling}; {which}.")
 
 
+def _quota_link(facts: Facts, quota: QuotaFact) -> Link:
+    """The row of a project's own quota; what the site or an account sets stands below those."""
+    anchor = f"quota-{quota.pk}" if quota.scope == "project" else "above"
+    return facts.page("agents:quotas", anchor=anchor)
+
+
 def _owner(quota: QuotaFact) -> str:
     return f"the account {quota.provider}" if quota.provider else f"the {quota.scope}'s quota"
 
@@ -177,19 +187,20 @@ def _owner(quota: QuotaFact) -> str:
 def _budget(facts: Facts) -> Point:
     point = partial(Point, "budget", "limits", "A budget bounds tokens or money")
     budgets = [quota for quota in facts.quotas if quota.measure != "parallel"]
-    link, text = facts.page("agents:readiness", anchor="budgets"), "See the budgets"
     spent = [quota for quota in budgets if quota.used >= quota.limit]
     nearly = [quota for quota in budgets if quota.used >= quota.limit * NEARLY]
     for state, found in ((State.MISSING, spent), (State.WARNING, nearly)):
         if found:
             one = found[0]
             return point(state, f"{one.used:.0f} of {one.limit:.0f} {one.measure} a {one.period}"
-                         f" of {_owner(one)} are used.", link, text)  # fmt: skip
+                         f" of {_owner(one)} are used.", _quota_link(facts, one),
+                         "See the budget")  # fmt: skip
     if not budgets:
         if all(profile.backend == "replay" for profile in facts.profiles):
             return point(State.READY, "Recorded runs use 0 tokens, so nothing has to bound them.")
         return point(State.WARNING, "0 quotas bound tokens or money: nothing stops a plan that"
-                     " runs wild.", link, text)  # fmt: skip
+                     " runs wild.", facts.page("agents:quotas", anchor="add-quota"),
+                     "Set a budget")  # fmt: skip
     return point(State.READY, f"{many(len(budgets), 'budget')}, none used to 80 %.")
 
 

@@ -254,6 +254,7 @@ def _quotas(
             limit=row.limit,
             used=row.spent + row.reserved,
             provider=str(row.provider) if row.provider else "",
+            pk=row.pk,
         )
 
 

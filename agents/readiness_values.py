@@ -138,6 +138,7 @@ class QuotaFact:
     limit: Decimal
     used: Decimal
     provider: str = ""
+    pk: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from agents.readiness import Button, Link, Point, State, measure_button, points,
 from agents.readiness_facts import facts_of
 from agents.readiness_values import GROUPS
 from agents.services import measuring
+from agents.views.fresh import fresh_response
 from projects import access
 from projects.access import HtmxRequest
 from projects.models import Project, Role
@@ -105,8 +106,14 @@ def _context(project: Project) -> dict[str, Any]:
 @require_GET
 def readiness(request: HtmxRequest, slug: str) -> HttpResponse:
     project = access.project_for(request.user, slug)
-    topic = f"{project.topic}/board"
-    return live_response(request, TEMPLATE, lambda: _context(project), project, topic)
+    # Readings and sign-ins move without an event, so it is never kept.
+    return fresh_response(
+        request,
+        TEMPLATE,
+        {"project": project, **_context(project)},
+        topic=f"{project.topic}/board",
+        version=project.event_count,
+    )
 
 
 @login_required

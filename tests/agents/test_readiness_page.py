@@ -12,7 +12,7 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agents.models import Host, Measurement, Profile
+from agents.models import Host, Measurement, Profile, Quota
 from agents.readiness import Point, State, points
 from agents.readiness_facts import facts_of
 from agents.services import coupling, measuring
@@ -78,8 +78,7 @@ def test_page_says_every_point_with_why_and_what_mends_it(shop):
     assert "As of" in text_of(client("vera").get(URL))
 
 
-def test_whatever_is_not_ready_links_to_a_page_that_holds_the_anchor(shop):
-    owner = client("alice")
+def assert_links(owner) -> None:
     page = owner.get(URL).content.decode()
     # The links of the list itself, and of the page's own panels.
     links = set(re.findall(r'href="(/projects/shop/[^"#]*)#([^"]+)"', page))
@@ -88,6 +87,10 @@ def test_whatever_is_not_ready_links_to_a_page_that_holds_the_anchor(shop):
         answer = owner.get(path)
         assert answer.status_code == 200, path
         assert f'id="{anchor}"' in answer.content.decode(), f"{path}#{anchor}"
+
+
+def test_whatever_is_not_ready_links_to_a_page_that_holds_the_anchor(shop):
+    assert_links(client("alice"))
 
 
 def test_board_and_open_plan_ask_for_the_short_form(shop):
@@ -263,6 +266,18 @@ def test_broken_profile_is_found(shop):
     assert roles.state is State.MISSING and "planner" in roles.why
     assert roles.link.anchor == "profile-planner"
     assert found(shop)["tests"].state is State.MISSING
+
+
+def test_links_of_quotas_lead_to_them(shop):
+    add = {"measure": "parallel", "period": "now", "limit": 1}
+    Quota.objects.create(scope="project", project=shop, **add)
+    assert_links(client("alice"))
+    Quota.objects.all().delete()
+    Quota.objects.create(scope="site", **add)
+    Profile.objects.create(
+        project=shop, role="executor", backend="command", settings={"command": ["x"]}
+    )
+    assert_links(client("alice"))
 
 
 def test_group_that_a_person_took_apart_is_settled(shop):

@@ -351,6 +351,18 @@ def test_ceiling_is_mended_by_a_button_for_owners():
     assert button.values == {"ceiling": 4}
 
 
+def test_quotas_are_mended_where_they_are_set():
+    own = replace(quota("parallel", 2), pk=7)
+    point = point_of("ceiling-quota", replace(GOOD, quotas=(own,)))
+    assert point.link == Link("agents:quotas", ("shop",), "quota-7")
+    assert point.button.values == {"ceiling": 2}
+    nothing = point_of("ceiling-quota", replace(GOOD, quotas=(quota("parallel", 0),)))
+    assert nothing.button is None
+    site = replace(quota(used=1000), scope="site")
+    assert point_of("budget", replace(GOOD, quotas=(site,))).link.anchor == "above"
+    assert point_of("budget", replace(GOOD, quotas=())).link.anchor == "add-quota"
+
+
 def test_measuring_is_offered_unless_it_goes_on():
     assert measure_button(replace(GOOD, measure=measure(status="measuring"))) is None
     assert measure_button(GOOD).text == "Measure again"
