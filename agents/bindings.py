@@ -14,6 +14,7 @@ from projects.models import Project
 #: What binds, in a word or two.
 WORDS = {
     "project": "the project's ceiling",
+    "quota": "the project's quota",
     "machine": "the machine",
     "disk": "the disk",
     "provider": "the provider",
@@ -45,10 +46,12 @@ def binding(project: Project) -> Binding | None:
     if not kept.get("sentence"):
         return None
     limit = str(kept.get("limit", ""))
-    url, change = _where(limit, project)
+    # A project's own quota binds under the same name as its ceiling; only quotas are spent.
+    is_quota = limit == "project" and "spent" in (kept.get("numbers") or {})
+    url, change = _where("quota" if is_quota else limit, project)
     return Binding(
         limit=limit,
-        word=WORDS.get(limit, limit),
+        word=WORDS["quota" if is_quota else limit] if limit in WORDS else limit,
         sentence=str(kept.get("sentence", "")),
         slots=kept.get("slots"),
         numbers=tuple(

@@ -13,6 +13,8 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
+from agents import usage
+from agents.models import Quota
 from projects.models import Event, Project, SiteEvent
 
 #: Beginnings of the kinds of events that change what may run.
@@ -78,15 +80,35 @@ def _begins(kinds: Iterable[str]) -> Q:
 def _changed(event: Event | SiteEvent, chain: str) -> Changed:
     data = dict(event.data)
     before, after = data.pop("before", None), data.pop("after", None)
-    what = ", ".join(f"{name} {plain(value)}" for name, value in data.items() if value is not None)
     return Changed(
-        chain, event.number, event.at, event.actor, event.kind, what, plain(before), plain(after)
+        chain=chain,
+        number=event.number,
+        at=event.at,
+        who=event.actor,
+        kind=event.kind,
+        what=_quota(data) if event.kind.startswith("quota.") else _listed(data),
+        before=plain(before),
+        after=plain(after),
     )
+
+
+def _listed(data: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {plain(value)}" for name, value in data.items() if value is not None)
+
+
+def _quota(data: dict[str, Any]) -> str:
+    """Which quota an event is about, in the words of its page."""
+    names = ("scope", "measure", "period", "window_seconds", "time_zone")
+    if not all(name in data for name in names):
+        return _listed(data)
+    what = usage.measured(Quota(**{name: data[name] for name in names}))
+    whose = f"{data['scope']} {data.get('of') or ''}".strip()
+    return f"{whose}: {what}"
 
 
 def plain(value: Any) -> str:
     """A value for people: a dash for none, the sentence of what binds, else its text."""
-    if value is None or value == {}:
+    if value is None or value in ({}, ""):
         return "—"
     if isinstance(value, dict) and "sentence" in value:
         return str(value["sentence"])

@@ -73,7 +73,9 @@ class QuotaForm(PlainForm):
             (SCOPE.USER, "a person (who approved the plan)"),
         ],
     )
-    provider = forms.ModelChoiceField(Provider.objects.order_by("name"), required=False)
+    provider = forms.ModelChoiceField(
+        Provider.objects.order_by("name"), required=False, empty_label="none"
+    )
     project = forms.CharField(required=False, max_length=60, label="Project's short name")
     user = forms.CharField(required=False, max_length=150, label="Person's user name")
     counts = forms.ChoiceField(choices=COUNTS)

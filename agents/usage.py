@@ -16,7 +16,7 @@ from django.db.models.functions import TruncDay, TruncHour
 from django.utils import timezone
 
 from agents import charts
-from agents.amounts import amount
+from agents.amounts import amount, currency
 from agents.models import Profile, Quota, QuotaEntry, Run
 from agents.services import budgets
 from agents.timeaxis import TimeAxis
@@ -85,8 +85,13 @@ class Use:
         return self.said(self.left)
 
     @property
-    def meter_high(self) -> Decimal:
+    def meter_low(self) -> Decimal:
+        """From here on the bar turns to a warning; from `meter_high` on it is used up."""
         return self.quota.limit * Decimal("0.8")
+
+    @property
+    def meter_high(self) -> Decimal:
+        return self.quota.limit * Decimal("0.999")
 
     @property
     def of(self) -> str:
@@ -284,8 +289,9 @@ def over_time(quota: Quota, now: datetime | None = None) -> charts.Chart:
     spent = dict(rows)
     step = timedelta(days=1) if by_day else timedelta(hours=1)
     axis = TimeAxis(begin, end)
+    word, size = _unit(quota, max(spent.values(), default=Decimal(0)))
     points = [
-        (axis.x(at), float(spent.get(at, 0)))
+        (axis.x(at), float(spent.get(at, 0) / size))
         for at in _slots(begin, end, step)
         if at >= min(spent, default=end)
     ]
@@ -294,10 +300,19 @@ def over_time(quota: Quota, now: datetime | None = None) -> charts.Chart:
         f"Spent by {unit}",
         [charts.Series("spent", points)],
         x_label=f"{unit}, {timezone.get_current_timezone_name()}",
-        y_label="tokens" if quota.measure == M.TOKENS else "money",
+        y_label=word,
         step=True,
         x_text=axis.text,
     )
+
+
+def _unit(quota: Quota, most: Decimal) -> tuple[str, int]:
+    """What the y axis counts, so that its numbers stay short."""
+    if quota.measure == M.MONEY:
+        return currency(), 1
+    if most >= 100_000:
+        return "thousand tokens", 1000
+    return "tokens", 1
 
 
 def _slots(begin: datetime, end: datetime, step: timedelta) -> list[datetime]:
@@ -319,7 +334,7 @@ def _at_once(quota: Quota, begin: datetime, end: datetime) -> charts.Chart:
     for queued, ended in rows.order_by("-pk").values_list("queued_at", "ended_at")[:5000]:
         steps[max(queued, begin)] += 1
         if ended:
-            steps[ended] -= 1
+            steps[max(ended, queued, begin)] -= 1
     axis, count, points = TimeAxis(begin, end), 0, []
     for at, change in sorted(steps.items()):
         count += change
@@ -330,7 +345,7 @@ def _at_once(quota: Quota, begin: datetime, end: datetime) -> charts.Chart:
     bound = [(points[0][0], limit), (points[-1][0], limit)] if points else []
     return charts.line_chart(
         "Runs at once, last 24 hours",
-        [charts.Series("runs", points), charts.Series("limit now", bound)],
+        [charts.Series("begun and not ended", points), charts.Series("limit now", bound)],
         x_label=f"time, {timezone.get_current_timezone_name()}",
         y_label="runs",
         step=True,

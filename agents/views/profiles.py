@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.backends import KINDS
-from agents.models import Profile
+from agents.models import Profile, Provider
 from agents.services import profiles
 from projects import access
 from projects.access import HtmxRequest
@@ -30,6 +30,7 @@ class ProfileForm:
     model: str
     settings: str
     is_own: bool
+    provider: str = ""
     problem: str = ""
     is_saved: bool = False
 
@@ -45,7 +46,8 @@ def _forms(project: Project | None) -> list[ProfileForm]:
         fallback = Profile(role=role, backend="replay", model=profiles.DEFAULT_MODELS[role])
         shown = own.get(role) or site.get(role) or fallback
         text = json.dumps(shown.settings, indent=2) if shown.settings else ""
-        forms.append(ProfileForm(role, shown.backend, shown.model, text, role in own))
+        provider = shown.provider.name if shown.provider else ""
+        forms.append(ProfileForm(role, shown.backend, shown.model, text, role in own, provider))
     return forms
 
 
@@ -53,7 +55,8 @@ def _page(
     request: HtmxRequest, project: Project | None, forms: list[ProfileForm], status: int = 200
 ) -> HttpResponse:
     name = "agents/profiles.html" + ("#profiles" if request.htmx else "")
-    context = {"project": project, "forms": forms, "kinds": sorted(KINDS)}
+    accounts = Provider.objects.order_by("name")
+    context = {"project": project, "forms": forms, "kinds": sorted(KINDS), "accounts": accounts}
     return render(request, name, context, status=status)
 
 
@@ -64,11 +67,15 @@ def _set(request: HtmxRequest, project: Project | None, role: str) -> HttpRespon
     model = request.POST.get("model", "").strip()
     text = request.POST.get("settings", "").strip()
     try:
-        profiles.profile_set(project, role, backend, model, _settings(text), request.user)
+        provider = _provider(request.POST.get("provider"))
+        profiles.profile_set(
+            project, role, backend, model, _settings(text), request.user, provider=provider
+        )
     except Refused as error:
         forms = _forms(project)
         mine = next(form for form in forms if form.role == role)
         mine.backend, mine.model, mine.settings = backend, model, text
+        mine.provider = request.POST.get("provider", "")
         mine.problem = error.message
         return _page(request, project, forms, 422)
     if not request.htmx:
@@ -76,6 +83,19 @@ def _set(request: HtmxRequest, project: Project | None, role: str) -> HttpRespon
     forms = _forms(project)
     next(form for form in forms if form.role == role).is_saved = True
     return _page(request, project, forms)
+
+
+def _provider(name: str | None) -> Provider | Literal["keep"] | None:
+    """The account of this name, none for an empty one, as it is when the form does not ask.
+
+    Raises Refused for an unknown one.
+    """
+    if name is None:
+        return "keep"
+    found = Provider.objects.filter(name=name).first() if name else None
+    if name and found is None:
+        raise Refused(f"There is no provider {name[:60]}.")
+    return found
 
 
 def _settings(text: str) -> dict[str, Any]:

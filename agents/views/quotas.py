@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -23,6 +24,7 @@ from projects.access import HtmxRequest
 from projects.models import Project, Role
 from projects.services.errors import Refused
 from projects.views.answers import go, sentence, status_of
+from projects.views.live import is_live
 
 #: Rows of the history that a page shows; the CSV has all.
 SHOWN = 200
@@ -37,9 +39,14 @@ def _project(request: HtmxRequest, slug: str | None) -> Project | None:
     return access.project_for(request.user, slug, role=role)
 
 
-def _quota(project: Project | None, pk: int) -> Quota:
+def _kept(project: Project | None) -> QuerySet[Quota]:
+    """Quotas that the page may show: the project's own, or all."""
     rows = Quota.objects.select_related("project", "provider", "user")
-    return get_object_or_404(rows.filter(project=project) if project else rows, pk=pk)
+    return rows.filter(project=project) if project else rows
+
+
+def _quota(project: Project | None, pk: int) -> Quota:
+    return get_object_or_404(_kept(project), pk=pk)
 
 
 def _list_url(project: Project | None) -> str:
@@ -144,10 +151,15 @@ def csv_file(name: str, columns: Any, rows: Any) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def quota(request: HtmxRequest, pk: int, slug: str | None = None) -> HttpResponse:
     project = _project(request, slug)
+    topic, version = _place(project)
+    if is_live(request) and request.method == "GET" and not _kept(project).filter(pk=pk).exists():
+        # A page that was open when somebody removed the quota says so instead of failing.
+        gone = render(request, "agents/quota.html#gone", _frame(project))
+        gone["X-Version"] = str(version)
+        return gone
     found = _quota(project, pk)
     if request.method == "POST":
         return _set(request, project, found)
-    topic, version = _place(project)
     context = _one(project, found)
     return fresh_response(request, "agents/quota.html", context, topic=topic, version=version)
 

@@ -179,12 +179,18 @@ def test_change_saved_meanwhile_is_not_overwritten(root, shop):
     assert Quota.objects.get(pk=quota.pk).limit == 5
 
 
+def test_open_page_of_a_removed_quota_says_so(root, shop):
+    answer = enter("root").get(f"{SITE}77/", headers={"HX-Request": "true"})
+    assert answer.status_code == 200
+    assert "Somebody removed this limit" in answer.content.decode()
+    assert enter("root").get(f"{SITE}77/").status_code == 404
+
+
 def test_limit_below_what_runs_is_taken_and_says_so(root, shop):
-    quota = parallel(root, 3)
     plan = make.plan(shop)
     for name in ("a", "b"):
         make.run(make.module(plan, name, "building"))
-    Quota.objects.filter(pk=quota.pk).update(reserved=2)
+    quota = parallel(root, 3)
     answer = enter("root").post(f"{SITE}{quota.pk}/", {"limit": 1, "version": 1}, follow=True)
     assert "2 runs are at work, more than the 1 that are allowed" in answer.content.decode()
     assert Quota.objects.get(pk=quota.pk).limit == 1

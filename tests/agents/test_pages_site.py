@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from agents.models import Host, HostReading, Price, Provider
+from agents.models import Host, HostReading, Price, Profile, Provider
 from agents.services import providers
 from projects.models import Project, SiteEvent
 from tests import factories as make
@@ -202,3 +202,16 @@ def test_board_says_what_binds_since_when_and_where_to_change_it(client):
     assert 'href="/projects/shop/settings/#ceiling"' in page
     answer = client.get("/api/projects/shop").json()
     assert answer["binding"] == binding
+
+
+def test_profile_names_the_account_its_runs_are_charged_to(client):
+    providers.provider_set(User.objects.get(username="root"), "acme")
+    form = {"backend": "replay", "model": "m", "settings": "", "provider": "acme"}
+    client.post("/site/profiles/planner/", form)
+    assert Profile.objects.get().provider == Provider.objects.get()
+    assert '<option value="acme" selected>' in text(client, "/site/profiles/")
+    answer = client.post("/site/profiles/planner/", form | {"provider": "nobody"})
+    assert answer.status_code == 422
+    assert "There is no provider nobody." in answer.content.decode()
+    client.post("/site/profiles/planner/", form | {"provider": ""})
+    assert Profile.objects.get().provider is None

@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import transaction
 from django.test import Client
 
 from config.asgi import application
@@ -110,6 +111,40 @@ async def test_topic_of_all_plans_hears_of_each_plan(shop):
     async with Socket(await person("bob")) as page:
         await page.subscribe(f"{shop.topic}/plan")
         await page.until(f"{shop.topic}/plan", await change(shop, f"{shop.topic}/plan/3"))
+
+
+@sync_to_async
+def site_change() -> int:
+    with transaction.atomic():
+        return live.site_event("test.happened", "site/host/1", live.SYSTEM).number
+
+
+@sync_to_async
+def make_admin(name: str, is_admin: bool = True) -> None:
+    User.objects.filter(username=name).update(is_superuser=is_admin)
+
+
+async def test_admins_hear_of_the_site(shop):
+    await make_admin("alice")
+    number = await site_change()
+    async with Socket(await person("alice")) as page:
+        assert await page.subscribe("site") == {"site": number}
+        await page.until("site", await site_change(), seconds=1)
+
+
+async def test_site_is_not_for_others(shop):
+    async with Socket(await person("bob")) as page:
+        await page.say({"sub": {"site": 0}})
+        assert await page.close_code(5) == feeds.NO_ACCESS
+
+
+async def test_who_is_no_longer_admin_hears_no_more_of_the_site(shop, monkeypatch):
+    monkeypatch.setattr(feeds, "ACCESS_SECONDS", 0.2)
+    await make_admin("alice")
+    async with Socket(await person("alice")) as page:
+        await page.subscribe("site")
+        await make_admin("alice", False)
+        assert await page.close_code(5) == feeds.NO_ACCESS
 
 
 async def test_two_pages_hear_the_same(shop):
