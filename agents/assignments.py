@@ -10,7 +10,7 @@ from pathlib import Path
 from agents import conversations
 from agents.models import Run
 from projects import instructions
-from projects.models import Contract, Dependency, Module
+from projects.models import Comment, Contract, Dependency, Module
 from projects.text import clean_text
 from reviews.models import Finding
 
@@ -31,6 +31,8 @@ class Assignment:
 
     text: str
     prompt_version: str
+    #: What is new since the run's last turn, for an agent that remembers that one.
+    follow_up: str = ""
 
 
 @cache
@@ -58,7 +60,20 @@ def build(run: Run, contract: Contract, *, diff: str = "", fix_lines: int = 0) -
         "# The change to judge\n" + fenced(diff) if diff else "",
         "# Reminder\n" + reminder(module, contract),
     ]
-    return Assignment("\n\n".join(part for part in parts if part), version)
+    return Assignment("\n\n".join(part for part in parts if part), version, follow_up(run))
+
+
+def follow_up(run: Run) -> str:
+    """The findings of the last turn's gate, as the next prompt; empty when there are none."""
+    assert run.module is not None
+    findings = _findings(run.module)
+    if not findings:
+        return ""
+    task = (
+        "# Your last turn was not accepted\nMend what the findings name; everything else that you "
+        "were told stays as it is. Then answer in the same form as before."
+    )
+    return "\n\n".join(part for part in (task, findings, _comments(run)) if part)
 
 
 def decompose(run: Run, files: Sequence[str], problems: Sequence[str]) -> Assignment:
@@ -163,6 +178,11 @@ def _findings(module: Module) -> str:
     return "# Findings that you have to answer\n" + fenced("\n".join(lines))
 
 
+def _place(comment: Comment) -> str:
+    line = f":{comment.line}" if comment.line else ""
+    return f"{comment.path}{line} " if comment.path else ""
+
+
 def _comments(run: Run) -> str:
     """What people wrote to this module since its last run of this kind."""
     assert run.module is not None
@@ -173,7 +193,7 @@ def _comments(run: Run) -> str:
     if previous:
         comments = comments.filter(at__gte=previous.queued_at)
     lines = [
-        f"- {comment.by.get_username()}: {comment.path} {clean_text(comment.text)}"
+        f"- {comment.by.get_username()}: {_place(comment)}{clean_text(comment.text)}"
         for comment in comments.order_by("pk")
     ]
     return "# What people say\n" + "\n".join(lines) if lines else ""

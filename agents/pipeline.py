@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 
 from django.db import Error as DatabaseError
 
 from agents import gates, turns
-from agents.backends.base import BackendError
+from agents.backends.base import BackendError, Kept
 from agents.models import ConversationEntry, Run
 from agents.proposals import propose
 from agents.scheduler import start_next
@@ -39,8 +40,8 @@ MAX_TURNS = 3
 
 def execute(run: Run) -> list[Run]:
     """Do a claimed run to its end; returns the runs that its end started."""
-    with supervisor.watch(run) as watch:
-        work = Work(run, Hub(run.project.hub_path), watch, Log(run))
+    with supervisor.watch(run) as watch, closing(Kept()) as kept:
+        work = Work(run, Hub(run.project.hub_path), watch, Log(run), kept=kept)
         try:
             return STEPS[run.kind](work)
         except runs.Fenced:

@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 
 from agents import meters, sandbox
+from agents.backends.base import Kept
 from agents.checkslots import check_slot
 from agents.models import Run
 from agents.redaction import Redactor, RowRedactor
@@ -79,6 +80,8 @@ class Work:
     log: Log
     #: Seconds spent waiting for the machine's check slots; they are nobody's work.
     waited: float = 0.0
+    #: The run's agent, where it lives on between two turns.
+    kept: Kept = field(default_factory=Kept)
     #: Paths of the last turn that held a secret, and that its commit therefore lacks.
     leaks: list[str] = field(default_factory=list)
 

@@ -190,12 +190,14 @@ class Session:
                            "currency": usage.currency})  # fmt: skip
         if order.why is not None:
             outcome.exit_code = None
-            if not order.why.startswith("stopped:"):
-                raise self._ended(order.why, turn)
+        if order.why is not None and not order.why.startswith("stopped:"):
+            error = self._ended(order.why, turn)
+        elif order.why is None and (reason := str(data.get("stopReason"))) != "end_turn":
+            error = BackendError(STOPS.get(reason, f"The turn ended: {reason}."), kind=reason)
+        else:
             return outcome
-        if (reason := str(data.get("stopReason"))) != "end_turn":
-            raise BackendError(STOPS.get(reason, f"The turn ended: {reason}."), kind=reason)
-        return outcome
+        error.usage = usage
+        raise error
 
     def _priced(self, usage: Usage, ear: Ear) -> Usage:
         """The turn's share of a cost that agents count up over the whole session."""

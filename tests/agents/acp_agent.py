@@ -245,11 +245,25 @@ ERRORS = {
 STOPS = ("refusal", "max_tokens", "max_turn_requests", "nonsense")
 
 
+def build(name, text):
+    """Write a module's code, wrong the first time, or what the prompt's last words ask for."""
+    right = "?" if not remembered() else name
+    Path(f"{name}.py").write_text(f'def answer():\n    return "{right}"\n')
+    Path(os.environ["HOME"], f"prompt-{len(remembered())}.txt").write_text(text)
+    mark = Path(os.environ["HOME"], "died")
+    if "dies" in WORDS and not mark.exists():
+        mark.touch()
+        os._exit(9)
+
+
 def prompt(text):
     """Do what the words say; returns the answer to the prompt."""
     global cancelled, cost
     cancelled = False
-    words = text.split()
+    name = next((word[6:] for word in WORDS if word.startswith("build=")), "")
+    if name:
+        build(name, text)
+    words = [] if name else text.split()
     for word in words:
         name, _, value = word.partition(":")
         if name in ERRORS:

@@ -1,0 +1,48 @@
+"""Runs whose agent speaks the Agent Client Protocol, from the plan to the merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents import sandbox
+from agents.services.profiles import profile_set
+from agents.workspaces import Workspace
+from tests.acceptance.stage import code, given
+
+AGENT = Path(__file__).parents[1] / "agents" / "acp_agent.py"
+
+
+def executor(stage, *words):
+    command = [sandbox.python(), "-I", "-S", str(AGENT), "build=a", *words]
+    values = {"command": command, "readable": [str(AGENT)]}
+    profile_set(stage.project, "executor", "acp", "big", values, stage.owner)
+
+
+def test_findings_of_a_gate_are_the_next_prompt_of_the_same_session(team):
+    stage = team(given("a"))
+    executor(stage)
+    stage.run()
+    assert stage.statuses() == {"a": "merged"}
+    assert stage.merged_file("a.py") == code("a")
+    (run,) = stage.runs("a", "build")
+    assert (run.backend, run.turns, run.usage_quality) == ("acp", 2, "estimated")
+    assert (run.input_tokens, run.output_tokens) == (300, 30)
+    assert float(run.cost) == 0.5
+    home = Workspace.of(stage.project.pk, "a").home
+    first, second = (home / f"prompt-{number}.txt" for number in (0, 1))
+    assert "# Standing instructions" in first.read_text()
+    assert second.read_text().startswith("# Your last turn was not accepted")
+    assert second.read_text() == run.assignments[1]["follow_up"]
+    kinds = list(run.log.filter(kind="session").values_list("data__id", flat=True))
+    assert kinds == [run.session]
+
+
+def test_an_agent_that_dies_costs_its_run_alone(team):
+    stage = team(given("a"))
+    executor(stage, "dies")
+    stage.run()
+    assert stage.statuses() == {"a": "merged"}
+    died, good = stage.runs("a", "build")
+    assert (died.status, died.reason_kind, died.reason_owner) == ("failed", "exit", "agent")
+    assert "exit code 9" in died.reason
+    assert good.status == "succeeded"
