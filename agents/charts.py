@@ -82,7 +82,10 @@ def line_chart(
     write = x_text or number
     xs = [x for one in series for x, _ in one.points] + [mark.x for mark in marks]
     ys = [y for one in series for _, y in one.points]
-    x_axis = Axis(min(xs, default=0.0), max(xs, default=1.0), LEFT, WIDTH - RIGHT)
+    low, high = min(xs, default=0.0), max(xs, default=1.0)
+    if low == high:
+        low, high = low - 1, high + 1
+    x_axis = Axis(low, high, LEFT, WIDTH - RIGHT)
     top = (ticks(0.0, max(ys, default=1.0)) or [1.0])[-1]
     y_axis = Axis(min([0.0, *ys]), max([top, *ys]), HEIGHT - BOTTOM, TOP)
     names = ", ".join(one.name for one in series) or "nothing yet"
@@ -169,8 +172,8 @@ def _grid(x_axis: Axis, y_axis: Axis, write: Callable[[float], str]) -> SafeStri
 
 def _words(x_label: str, y_label: str) -> SafeString:
     return format_html(
-        '<text class="label" x="{}" y="{}" text-anchor="end">{}</text>'
-        '<text class="label" x="4" y="12">{}</text>',
+        '<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>'
+        '<text class="axis" x="4" y="12">{}</text>',
         WIDTH - RIGHT,
         HEIGHT - 6,
         x_label,

@@ -95,10 +95,10 @@ def agents_chart(facts: PlanFacts) -> Chart:
         points.append((axis.x(at), float(count)))
     last = axis.x(max(facts.wall_clock, steps[-1][0] if steps else 0.0))
     series = [Series("agents at work", _most(points, last))]
-    if facts.ceilings:
-        zero = facts.began or 0.0
-        limit = [(max(0.0, axis.x(at - zero)), float(value)) for at, value in facts.ceilings]
-        series.append(Series("ceiling", _most([*limit, (last, limit[-1][1])], last)))
+    zero = facts.began or 0.0
+    limit = [(max(0.0, axis.x(at - zero)), float(value)) for at, value in facts.ceilings]
+    limit = limit or [(0.0, float(facts.ceiling))]
+    series.append(Series("ceiling", _most([*limit, (last, limit[-1][1])], last)))
     return line_chart(
         "Agents at work beside the ceiling",
         series,
@@ -173,7 +173,7 @@ def bars_chart(facts: PlanFacts, url: Callable[[RunFacts], str]) -> Chart:
             words = f"{name}: {run.kind}, {say_seconds(max(0.0, run.ended - run.started))}"
             parts.append(
                 format_html(
-                    '<a href="{}"><rect class="bar {}" x="{}" y="{}" width="{}" height="{}">'
+                    '<a href="{}"><rect class="run-bar {}" x="{}" y="{}" width="{}" height="{}">'
                     "<title>{}</title></rect></a>",
                     url(run),
                     class_of(run.kind),
