@@ -11,7 +11,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from agents import quotas
-from agents.models import Provider, Quota, QuotaEntry, Run
+from agents.models import Price, Profile, Provider, Quota, QuotaEntry, Run
+from agents.quotas import Rule
 from agents.services import budgets
 from agents.services.walls import rule_of
 from projects import live
@@ -253,9 +254,11 @@ def topic(quota: Quota) -> str:
 def note(quota: Quota) -> str:
     """What the person who set a quota should know: that more is in use; empty when not."""
     inside = quota.spent + quota.reserved
+    rule = rule_of(quota)
+    if quota.measure == M.MONEY and (said := _unpriced(rule)):
+        return said
     if inside <= quota.limit:
         return ""
-    rule = rule_of(quota)
     if quota.measure == M.PARALLEL:
         return (
             f"{int(inside)} runs are at work, more than the {int(quota.limit)} that are allowed"
@@ -265,6 +268,18 @@ def note(quota: Quota) -> str:
         f"{quotas.used(rule, inside)} are spent or reserved already: runs at work end after their"
         " turn, and nothing starts until the window lets go or the limit is raised."
     )
+
+
+def _unpriced(rule: Rule) -> str:
+    """What of the money can't be counted, or only with another model's price."""
+    known = set(Price.objects.values_list("model", flat=True))
+    if not known:
+        return quotas.unpriced(rule)
+    used = Profile.objects.exclude(model__in=known).exclude(model="").order_by("model")
+    names = ", ".join(used.values_list("model", flat=True).distinct()[:5])
+    if not names:
+        return ""
+    return f"No price is known for {names}: the dearest known one counts until it is entered."
 
 
 def quota_remove(quota: Quota, by: User) -> None:

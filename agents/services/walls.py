@@ -150,8 +150,6 @@ def _quota_limit(project: Project, quota: Quota, kind: str, need: Estimate, now:
         if quota.measure != M.PARALLEL
         else f"{rule.whose} limit of {int(quota.limit)} parallel runs leaves room for {runs}."
     )
-    if quota.measure == M.MONEY and each == 0:
-        sentence = quotas.unpriced(rule)
     return Limit(quota.scope, slots, sentence, numbers)
 
 

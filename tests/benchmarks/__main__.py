@@ -63,7 +63,7 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Every figure as soon as it is there; the servers stay up until the last one."""
     from django.conf import settings
 
-    from tests.benchmarks import engine, jobs
+    from tests.benchmarks import engine, jobs, quotas
     from tests.faults.installation import Installation
 
     installation = Installation(home, haste={})
@@ -80,6 +80,7 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
         # Last, for a clock would start what waits in its projects.
         if options.only in (None, "engine"):
             yield from engine.rows(20 if options.quick else 40)
+            yield from quotas.quota_rows(40 if options.quick else 100)
     finally:
         installation.close()
 
