@@ -13,6 +13,7 @@ from projects import access
 from projects.access import HtmxRequest
 from projects.models import Role
 from projects.schemas import Done, Input
+from projects.services.comments import comment_add
 from projects.services.errors import Stale
 from reviews import selectors
 from reviews.models import CheckResult, Finding, Merge, Review
@@ -68,10 +69,29 @@ class CheckOut(Schema):
     at: datetime
 
 
+class CommentOut(Schema):
+    """What a person said of the judged work."""
+
+    by: str
+    path: str
+    line: int | None
+    text: str
+    at: datetime
+
+
+class CommentIn(Input):
+    """A text for the agent; `line` counts from 1 in the new file at `path`."""
+
+    text: str = Field(min_length=1, max_length=10_000)
+    path: str = Field(default="", max_length=500)
+    line: int | None = Field(default=None, ge=1, le=2**31 - 1)
+
+
 class ReviewOut(ReviewRow):
-    """A judgement with its findings and the checks of the judged commit."""
+    """A judgement with its findings, people's comments and the checks of the judged commit."""
 
     findings: list[FindingOut]
+    comments: list[CommentOut]
     checks: list[CheckOut]
 
 
@@ -138,6 +158,10 @@ def review(request: HtmxRequest, slug: str, pk: int) -> ReviewOut:
     return ReviewOut(
         **review_row(shown).model_dump(),
         findings=[finding_out(finding) for finding in selectors.review_findings(shown)],
+        comments=[
+            CommentOut(by=said.source, path=said.path, line=said.line, text=said.message, at=said.at)
+            for said in selectors.review_comments(shown)
+        ],
         checks=[check_out(check) for check in checks],
     )
 
@@ -150,6 +174,15 @@ def overrule(request: HtmxRequest, slug: str, pk: int, body: OverruleIn) -> Done
         raise Stale("There is a newer review of this module; overrule that one.")
     review_overrule(shown.module, body.verdict, request.user, body.reason)
     return Done(message=f"You overruled: {body.verdict}.")
+
+
+@router.post("/{slug}/reviews/{int:pk}/comments", response=Done)
+def comment(request: HtmxRequest, slug: str, pk: int, body: CommentIn) -> Done:
+    """A person's remark on the module's work, at a line or on all of it, for its agent."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    shown = get_object_or_404(selectors.reviews_of(project), pk=pk)
+    comment_add(shown.module, request.user, body.text, path=body.path, line=body.line)
+    return Done(message="Kept: the agent reads it with its next prompt.")
 
 
 @router.get("/{slug}/merges", response=list[MergeOut])

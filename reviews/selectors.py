@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from django.db.models import Count, F, QuerySet
 
 from projects.git import GitError, is_sha
 from projects.hub import Hub
-from projects.models import Module, Project
+from projects.models import Comment, Module, Project
 from reviews import diffs
 from reviews.models import CheckResult, Finding, Merge, Review
 
@@ -30,20 +31,38 @@ class Diff:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Said:
+    """A person's comment, in the shape of a finding: who said it stands where its source does."""
+
+    pk: str
+    source: str
+    path: str
+    line: int | None
+    message: str
+    at: datetime
+    clause: str = ""
+
+
 @dataclass
 class ShownFile:
-    """A file of a diff, its rows with the findings that speak of them."""
+    """A file of a diff, its rows with the findings and comments that speak of them."""
 
     file: diffs.DiffFile
-    rows: list[tuple[diffs.Row, list[Finding]]]
+    rows: list[tuple[diffs.Row, list[Finding | Said]]]
 
 
 @dataclass
 class ShownDiff:
     files: list[ShownFile]
-    elsewhere: list[Finding]
+    elsewhere: list[Finding | Said]
     is_cut: bool
     problem: str
+
+    @property
+    def has_placed(self) -> bool:
+        """Whether anything stands at a line."""
+        return any(said for file in self.files for _, said in file.rows)
 
 
 @dataclass
@@ -152,9 +171,21 @@ def _diff(hub: Path, base: str, head: str) -> Diff:
     return Diff(tuple(diffs.parse(found.text)), found.truncated)
 
 
-def diff_with_findings(diff: Diff, findings: Iterable[Finding]) -> ShownDiff:
+def review_comments(review: Review) -> list[Said]:
+    """What people said of the module from this review to its next one."""
+    mine = Review.objects.filter(module=review.module_id, pk__gt=review.pk)
+    until = mine.order_by("pk").values_list("at", flat=True).first()
+    rows = Comment.objects.filter(topic=review.module.topic, at__gte=review.at)
+    rows = rows.filter(at__lt=until) if until else rows
+    return [
+        Said(f"said-{row.pk}", row.by.get_username(), row.path, row.line, row.text, row.at)
+        for row in rows.select_related("by").order_by("pk")[:500]
+    ]
+
+
+def diff_with_findings(diff: Diff, findings: Iterable[Finding | Said]) -> ShownDiff:
     """Put each finding under the line that it names; the rest is listed apart."""
-    at: dict[tuple[str, int | None], list[Finding]] = defaultdict(list)
+    at: dict[tuple[str, int | None], list[Finding | Said]] = defaultdict(list)
     for finding in findings:
         at[finding.path, finding.line].append(finding)
     files = []

@@ -12,8 +12,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from projects import access
 from projects.access import HtmxRequest
+from projects.forms import whole_number
 from projects.hub import integration_ref
 from projects.models import Project, Role
+from projects.services.comments import comment_add
 from projects.services.errors import Stale
 from projects.views.live import live_response
 from reviews import selectors
@@ -42,7 +44,9 @@ def _review_context(review: Review) -> dict[str, Any]:
     return {
         "review": review,
         "findings": findings,
-        "diff": selectors.diff_with_findings(selectors.review_diff(review), findings),
+        "diff": selectors.diff_with_findings(
+            selectors.review_diff(review), [*findings, *selectors.review_comments(review)]
+        ),
         "checks": selectors.commit_checks(review.project, review.head_commit),
         "previous": before,
         "next": after,
@@ -63,6 +67,22 @@ def overrule(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
         verdict = request.POST.get("verdict", "")
         review_overrule(shown.module, verdict, request.user, request.POST.get("reason", ""))
         return f"You overruled: {verdict}."
+
+    return acted(request, reverse("reviews:review", args=[slug, pk]), act)
+
+
+@login_required
+@require_POST
+def comment(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
+    """A person's remark at a line of the diff, for the module's agent."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    shown = get_object_or_404(selectors.reviews_of(project), pk=pk)
+
+    def act() -> str:
+        said, path = request.POST.get("text", ""), request.POST.get("path", "")
+        line = whole_number(request.POST.get("line", ""))
+        comment_add(shown.module, request.user, said, path=path, line=line)
+        return "Kept: the agent reads it with its next prompt."
 
     return acted(request, reverse("reviews:review", args=[slug, pk]), act)
 

@@ -89,3 +89,24 @@ def test_a_person_grants_one_exception_and_refuses_another(team):
     assert (amended.actor, amended.data["slug"]) == ("person:alice", "a")
     answers = {event.data["granted"] for event in stage.events("request.answered")}
     assert answers == {True, False}
+
+
+def test_an_exception_on_anothers_path_merges_after_its_owner(team):
+    """Built at once against what is there, but merged only when the path's owner is."""
+    stage = team(given("a"), given("b"))
+    asks = Turn(result={"exception": {"paths": ["a.py"], "reason": "A word of thanks."}})
+    thanks = code("a") + "# b says thanks.\n"
+    stage.play("b", "build", asks, Turn({"b.py": code("b")}), Turn({"a.py": thanks}))
+    stage.play("a", "build", Turn(result={"exception": {"paths": ["x.txt"], "reason": "Wait."}}),
+               Turn({"a.py": code("a")}))  # fmt: skip
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person", "b": "needs_person"}
+    request_answer(stage.request("b"), True, stage.owner)
+    stage.work()
+    assert stage.statuses() == {"a": "needs_person", "b": "built"}
+    assert stage.module("b").needs_to_finish == 1
+    request_answer(stage.request("a"), False, stage.owner)
+    stage.work()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    ended = {merge.module.slug: merge.ended_at for merge in Merge.objects.filter(status="merged")}
+    assert ended["a"] < ended["b"]

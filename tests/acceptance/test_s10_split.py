@@ -24,13 +24,13 @@ def half(name: str) -> dict[str, Any]:
 SPLIT = Turn(result={"split": {"modules": [half(name) for name in PARTS]}})
 
 
-def big(team, **policies: Any):
+def big(team, *further: str, **policies: Any):
     """One module with two files, whose agent splits it, and recorded agents for the parts."""
     files = {f"{name}.py": STUB for name in PARTS}
-    files |= {f"tests/test_{name}.py": proof(name) for name in PARTS}
+    files |= {f"tests/test_{name}.py": proof(name) for name in PARTS} | dict.fromkeys(further, "")
     whole = {
         "slug": "big",
-        "owns": ["x.py", "y.py"],
+        "owns": ["x.py", "y.py", *further],
         "tests": {"paths": ["tests/test_x.py", "tests/test_y.py"], "given": True},
         "checks": [check("x"), check("y")],
     }
@@ -104,3 +104,22 @@ def test_parts_outside_the_parents_paths_are_refused(team):
     first, _ = stage.runs("big", "build")
     assert (first.status, first.reason_kind) == ("failed", "answer")
     assert "README" in first.reason
+
+
+def test_a_split_that_is_only_too_deep_is_asked(team):
+    """Parts may be many; a part that splits again is beyond the depth that people approved."""
+    stage = big(team, "x_more.py", split={"depth": 1, "modules": 10})
+    wide = {**half("x"), "owns": ["x.py", "x_more.py"]}
+    stage.play("big", "build", Turn(result={"split": {"modules": [wide, half("y")]}}))
+    more = {"slug": "big/x/more", "owns": ["x_more.py"], "checks": ["test -f x_more.py"]}
+    inner = [{**half("x"), "slug": "big/x/deep"}, more]
+    stage.play("big/x", "build", Turn(result={"split": {"modules": inner}}),
+               Turn({"x.py": code("x")}))  # fmt: skip
+    stage.run()
+    assert stage.statuses()["big/x"] == "needs_person"
+    assert stage.statuses()["big/y"] == "merged"
+    assert stage.module("big/x").reason == "May big/x split into big/x/deep, big/x/more?"
+    assert [event.data["slug"] for event in stage.events("module.split")] == ["big"]
+    request_answer(stage.request("big/x"), False, stage.owner)
+    stage.work()
+    assert set(stage.statuses().values()) == {"merged"}

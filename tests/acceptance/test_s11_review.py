@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.urls import reverse
 
 from projects.models import Attention
 from projects.services.errors import Refused
@@ -81,3 +82,26 @@ def test_a_review_that_asks_waits_for_an_answer(team):
     assert (newest.person, newest.summary) == (stage.owner, "Yes, it is meant so.")
     with pytest.raises(Refused):
         review_overrule(stage.module("a"), "rebuild", stage.owner, "Too late.")
+
+
+def test_a_comment_at_a_line_is_the_agents_next_prompt(team, client):
+    stage = team(given("a"), policies={"review": "person"})
+    stage.play("a", "build", Turn({"a.py": code("a") + "# hm\n"}), Turn({"a.py": code("a")}))
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person"}
+    review = Review.objects.get(module__slug="a")
+    client.force_login(stage.owner)
+    page = reverse("reviews:review", args=[stage.project.slug, review.pk])
+    url = reverse("reviews:comment", args=[stage.project.slug, review.pk])
+    client.post(url, {"path": "a.py", "line": "2", "text": "Take the <hm> out."})
+    client.post(url, {"path": "../a.py", "line": "2", "text": "Never."})
+    shown = client.get(page).content.decode()
+    assert "Take the &lt;hm&gt; out." in shown and "Never." not in shown
+    row = shown.index('id="f1-L2"')
+    assert row < shown.index('id="finding-said-') < shown.index('id="f1-L3"')
+    (event,) = stage.events("comment.added")
+    assert (event.actor, event.data["path"], event.data["line"]) == ("person:alice", "a.py", 2)
+    review_overrule(stage.module("a"), "rebuild", stage.owner, "See the comment.")
+    stage.work()
+    again = stage.runs("a", "build")[1].assignments[0]["text"]
+    assert "- alice: a.py:2 Take the <hm> out." in again

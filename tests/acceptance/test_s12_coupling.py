@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from django.urls import reverse
 
 from agents.services.answers import request_answer
 from projects.hub import integration_ref
+from projects.plancontent import plan_specs
 from projects.services.errors import Refused
+from projects.services.plans import plan_withdraw
 from projects.services.publishing import publish
 from reviews.models import CheckResult, Merge
 from tests import factories
-from tests.acceptance.stage import Stage, Turn, code, given, need, proof
+from tests.acceptance.stage import Stage, Turn, check, code, given, need, proof
 
 USES = 'import a\n\n\ndef answer():\n    return a.answer() + "b"\n'
 PROOF_OF_USE = proof("b").replace('"b")', '"ab")')
@@ -125,7 +128,14 @@ def test_what_is_merged_reaches_the_team_when_a_person_publishes(team):
     before = factories.git(stage.source, "rev-parse", "main")
     stage.run()
     assert factories.git(stage.source, "rev-parse", "main") == before
-    publish(stage.project, stage.owner, "for-review")
+    said = publish(stage.project, stage.owner, "for-review")
+    told = said.split("\n\n", 1)[1]
+    assert told.startswith("Merge 1 module of ")
+    (review,) = stage.runs("a", "review")
+    for line in ("- a: The a", f"- a: approve by run:{review.pk}", f"- a: {check('a')}",
+                 "- alice: approved the plan, published"):  # fmt: skip
+        assert line in told.splitlines(), told
+    assert stage.events("project.published")[0].data["message"] == told
     assert factories.git(stage.source, "rev-parse", "for-review") == stage.merged_head
     factories.git(stage.source, "checkout", "-q", "--detach")
     publish(stage.project, stage.owner)
@@ -140,3 +150,32 @@ def test_what_is_merged_reaches_the_team_when_a_person_publishes(team):
     with pytest.raises(Refused):
         publish(stage.project, stage.owner)
     assert factories.git(stage.source, "rev-parse", "main") == theirs
+
+
+def test_policy_puts_into_a_lane_what_the_evidence_is_sure_of(team, client):
+    """Submitted in the browser: two modules that import each other in a circle share a lane."""
+    circle = {
+        "a.py": "import b\n\n\ndef answer():\n    raise NotImplementedError\n",
+        "b.py": "import a\n\n\ndef answer():\n    raise NotImplementedError\n",
+    }
+    for name, policy in (("show", "show"), ("apply", "apply")):
+        stage = team(given("a"), given("b"), given("c"), policies={"coupling": policy},
+                     files=circle)  # fmt: skip
+        plan_withdraw(stage.plan, stage.owner)
+        client.force_login(stage.owner)
+        answer = client.post(reverse("agents:plan-submit", args=[stage.project.slug]))
+        assert answer.status_code == 302, name
+        stage.plan.refresh_from_db()
+        assert stage.plan.status == "submitted"
+        lanes = {spec.slug: spec.lane for spec in plan_specs(stage.plan)}
+        if policy == "show":
+            assert set(lanes.values()) == {""}
+            continue
+        assert lanes["a"] == lanes["b"] == "coupled-a" and lanes["c"] == ""
+        (event,) = stage.events("plan.coupling_applied")
+        assert (event.data["how"], event.data["reason"]) == ("by policy", "import_cycle")
+        assert event.data["evidence"]
+        stage.run()
+        assert set(stage.statuses().values()) == {"merged"}
+        first, second = sorted("ab", key=lambda slug: number(stage, "module.merged", slug))
+        assert number(stage, "module.planning", second) > number(stage, "module.merged", first)
