@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from agents import siteboard
 from agents.api_quotas import Amount, Limit
 from agents.models import Host, HostReading, Price, Provider
 from agents.services import limits, providers
+from agents.services.secrets import secret_set
 from agents.views.fresh import require_admin
 from projects.access import HtmxRequest
 from projects.models import SiteEvent
@@ -54,6 +55,13 @@ class PriceOut(Schema):
     model: str
     input_per_million: Decimal
     output_per_million: Decimal
+
+
+class SecretIn(Input):
+    """An account's key and the variable that its agents find it in; empty removes it."""
+
+    value: SecretStr = Field(max_length=10_000)
+    env: str = Field(default="", max_length=60)
 
 
 class PriceIn(Input):
@@ -144,6 +152,15 @@ def provider_set(request: HtmxRequest, body: ProviderIn) -> Done:
     require_admin(request)
     made = providers.provider_set(request.user, body.name, body.title)
     return Done(message=f"Provider {made.name} is saved.")
+
+
+@router.post("/providers/{int:pk}/secret", response=Done)
+def provider_secret(request: HtmxRequest, pk: int, body: SecretIn) -> Done:
+    """Set or remove the account's key; nothing ever shows it again."""
+    require_admin(request)
+    found = get_object_or_404(Provider, pk=pk)
+    secret_set(found, request.user, body.value.get_secret_value(), body.env)
+    return Done(message=f"The key of {found.name} is {'kept' if body.value else 'removed'}.")
 
 
 @router.post("/providers/{int:pk}/reset", response=Done)

@@ -174,6 +174,26 @@ class ProviderForm(PlainForm):
     title = forms.CharField(max_length=120, required=False, help_text="How people call it.")
 
 
+class SecretForm(PlainForm):
+    """A key goes in and never comes out: the field is empty whatever was sent."""
+
+    provider = forms.ModelChoiceField(Provider.objects.order_by("name"))
+    env = forms.CharField(
+        label="Variable",
+        required=False,
+        max_length=60,
+        help_text="Where the agent looks for it, e.g. ANTHROPIC_API_KEY.",
+        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
+    )
+    value = forms.CharField(
+        label="Key",
+        required=False,
+        strip=False,
+        help_text="Kept encrypted and never shown again; left empty, the key is removed.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+
 class PriceForm(PlainForm):
     provider = forms.ModelChoiceField(
         Provider.objects.order_by("name"), required=False, empty_label="any provider"

@@ -100,6 +100,7 @@ urlpatterns = [
     path("site/quotas/<int:pk>/remove/", quotas.quota_remove, name="site-quota-remove"),
     path("site/providers/", providers.provider_list, name="providers"),
     path("site/providers/set/", providers.provider_set, name="provider-set"),
+    path("site/providers/secret/", providers.provider_secret, name="provider-secret"),
     path("site/providers/<int:pk>/reset/", providers.provider_reset, name="provider-reset"),
     path("site/providers/<int:pk>/remove/", providers.provider_remove, name="provider-remove"),
     path("site/prices/set/", providers.price_set, name="price-set"),

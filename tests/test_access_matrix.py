@@ -31,6 +31,8 @@ ANYBODY, SIGNED_IN, ADMIN = "anybody", "signed in", "site admin"
 VIEWER, MEMBER, MAINTAINER, OWNER = Role.VIEWER, Role.MEMBER, Role.MAINTAINER, Role.OWNER
 
 P = {"slug": "shop"}
+#: A project of the same people that its owner put away.
+ATTIC = {"slug": "attic"}
 CART = P | {"module": "cart"}
 RUN, REVIEW, COUPLED, EXCEPTION, BOB = "{run}", "{review}", "{coupled}", "{exception}", "{bob}"
 TOKEN = "{token}"
@@ -71,6 +73,11 @@ PAGES = [
     Row("agents:project-recover", "POST", MAINTAINER),
     Row("projects:resume", "POST", MAINTAINER),
     Row("projects:publish", "POST", MAINTAINER),
+    Row("projects:archive", "POST", OWNER, data={"confirm": "shop"}),
+    Row("projects:archive-list", "GET", SIGNED_IN, {}),
+    Row("projects:archive-log", "GET", OWNER, ATTIC | {"form": "jsonl"}),
+    Row("projects:restore", "POST", OWNER, ATTIC),
+    Row("projects:delete", "POST", OWNER, ATTIC, {"confirm": "attic"}),
     Row("projects:settings", "GET", VIEWER),
     Row("projects:settings", "POST", MAINTAINER),
     Row("projects:ceiling", "POST", OWNER, data={"ceiling": 3}),
@@ -163,6 +170,7 @@ PAGES = [
     Row("agents:site-quota-remove", "POST", ADMIN, {"pk": QUOTA}),
     Row("agents:providers", "GET", ADMIN, {}),
     Row("agents:provider-set", "POST", ADMIN, {}, {"name": "acme"}),
+    Row("agents:provider-secret", "POST", ADMIN, {}, {"provider": ACCOUNT}),
     Row("agents:provider-reset", "POST", ADMIN, {"pk": ACCOUNT}),
     Row("agents:provider-remove", "POST", ADMIN, {"pk": ACCOUNT}),
     Row("agents:price-set", "POST", ADMIN, {}),
@@ -230,6 +238,7 @@ API = [
     Row(SITE + "/quotas/{pk}/remove", "POST", ADMIN, {"pk": QUOTA}, {"version": 1}),
     Row(SITE + "/providers", "GET", ADMIN, {}),
     Row(SITE + "/providers", "POST", ADMIN, {}, {"name": "acme"}),
+    Row(SITE + "/providers/{pk}/secret", "POST", ADMIN, {"pk": ACCOUNT}, {"value": ""}),
     Row(SITE + "/providers/{pk}/reset", "POST", ADMIN, {"pk": ACCOUNT}),
     Row(SITE + "/providers/{pk}/remove", "POST", ADMIN, {"pk": ACCOUNT}),
     Row(SITE + "/prices", "GET", ADMIN, {}),
@@ -277,13 +286,14 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
     project = make.project(people=people)
     make.user("root", is_superuser=True, is_staff=True)
     make.user("charlie")
+    make.project("attic", people=people, archived_at=timezone.now())
     Project.objects.update(source=str(team))
     shutil.copytree(team.parent / "hub.git", project.hub_path)
     cart = make.module(make.plan(project), "cart", "reviewing", lane="money")
     desk = make.module(cart.plan, "desk", "needs_person", resume_to="building")
     parked = make.run(desk, status="parked", ended_at=timezone.now())
     running = make.run(cart, "review")
-    draft = plans.plan_draft(Project.objects.get(), make.user("bob"))
+    draft = plans.plan_draft(Project.objects.get(slug="shop"), make.user("bob"))
     for name in ("m1", "m2"):
         values = {"owns": [f"{name}.py"], "tests": [f"tests/test_{name}.py"], "checks": ["true"]}
         plans.contract_save(draft, name, make.user("bob"), values, create=True)

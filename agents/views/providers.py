@@ -10,13 +10,15 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 
 from agents import siteboard
 from agents.amounts import currency
-from agents.forms import PriceForm, ProviderForm
+from agents.forms import PriceForm, ProviderForm, SecretForm
 from agents.models import Price, Provider
 from agents.services import providers
+from agents.services.secrets import secret_set
 from agents.views.fresh import fresh_response, require_admin
 from agents.views.quotas import csv_file
 from projects import feed, live
@@ -50,6 +52,7 @@ def _context(**forms: PlainForm) -> dict[str, Any]:
         "currency": currency(),
         "provider_form": forms.get("provider_form") or ProviderForm(),
         "price_form": forms.get("price_form") or PriceForm(),
+        "secret_form": forms.get("secret_form") or SecretForm(),
     }
 
 
@@ -75,6 +78,17 @@ def provider_set(request: HtmxRequest) -> HttpResponse:
     form = ProviderForm(request.POST)
     return _saved(request, "provider_form", form, lambda: providers.provider_set(
         request.user, form.cleaned_data["name"], form.cleaned_data["title"]))  # fmt: skip
+
+
+@sensitive_post_parameters("value")
+@login_required
+@require_POST
+def provider_secret(request: HtmxRequest) -> HttpResponse:
+    require_admin(request)
+    form = SecretForm(request.POST)
+    return _saved(request, "secret_form", form, lambda: secret_set(
+        form.cleaned_data["provider"], request.user, form.cleaned_data["value"],
+        form.cleaned_data["env"]))  # fmt: skip
 
 
 @login_required

@@ -8,6 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.urls import reverse
 
 from agents.models import Profile, Provider
 from agents.services import secrets as accounts
@@ -139,3 +140,26 @@ def test_redactor_knows_the_newest_secrets(provider, admin):
     assert accounts.redactor().text(KEY) == KEY
     accounts.secret_set(provider, admin, KEY, "ANTHROPIC_API_KEY")
     assert KEY not in accounts.redactor().text(f"x {KEY}")
+
+
+def test_key_goes_in_by_page_and_api_and_is_shown_by_neither(provider, admin, client):
+    client.force_login(admin)
+    page = reverse("agents:providers")
+    sent = {"provider": provider.pk, "env": "ANTHROPIC_API_KEY", "value": KEY}
+    answer = client.post(reverse("agents:provider-secret"), sent, follow=True)
+    assert answer.status_code == 200 and "ANTHROPIC_API_KEY" in answer.content.decode()
+    api = f"/api/site/providers/{provider.pk}/secret"
+    for place in (page, "/api/site/providers", reverse("agents:site-log")):
+        assert KEY not in client.get(place).content.decode()
+    bad = client.post(reverse("agents:provider-secret"), {**sent, "env": "PATH"})
+    assert bad.status_code == 422 and "PATH is not free" in bad.content.decode()
+    assert KEY not in bad.content.decode()
+    other = {"value": "another-long-key", "env": "OTHER_KEY"}
+    said = client.post(api, other, content_type="application/json")
+    assert said.json() == {"message": "The key of anthropic is kept."}
+    provider.refresh_from_db()
+    assert provider.secret_env == "OTHER_KEY" and secrets.decrypt(provider.secret) == other["value"]
+    said = client.post(api, {"value": ""}, content_type="application/json")
+    assert said.json() == {"message": "The key of anthropic is removed."}
+    provider.refresh_from_db()
+    assert provider.secret == ""
