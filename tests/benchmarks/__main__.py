@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--quick] [--only engine|demo|ceiling]`."""
+"""`python -m tests.benchmarks [--quick] [--only engine|demo|ceiling|economics]`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def main() -> int:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("--quick", action="store_true", help="one demo, the small comparison")
-    parser.add_argument("--only", choices=["engine", "demo", "ceiling"], help="writes no files")
+    parser.add_argument(
+        "--only", choices=["engine", "demo", "ceiling", "economics"], help="writes no files"
+    )
     parser.add_argument("--note", action="append", default=[], help="a line for the page's end")
     return parser.parse_args()
 
@@ -63,7 +65,7 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Every figure as soon as it is there; the servers stay up until the last one."""
     from django.conf import settings
 
-    from tests.benchmarks import engine, jobs, quotas
+    from tests.benchmarks import economics, engine, jobs, quotas
     from tests.faults.installation import Installation
 
     installation = Installation(home, haste={})
@@ -81,6 +83,8 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
         if options.only in (None, "engine"):
             yield from engine.rows(20 if options.quick else 40)
             yield from quotas.quota_rows(40 if options.quick else 100)
+        if options.only in (None, "economics"):
+            yield from economics.rows(3 if options.quick else 5)
     finally:
         installation.close()
 
