@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from agents import scheduler
-from agents.models import Run
-from agents.services import runs
+from agents import machine, scheduler
+from agents.models import Host, Run
+from agents.services import hosts, runs
 from projects.models import Contract, Module, Project
 from tests import factories
 from tests.benchmarks.rows import Row, median, row
@@ -116,5 +117,28 @@ def _claim(run: Run) -> None:
     assert runs.run_claim(run.pk, run.fence) is not None
 
 
+def capacity_rows(repetitions: int) -> list[Row]:
+    """One look at the machine with its decision and its rows, against one bare committed update."""
+    assert hosts.host_read(is_due=True) is not None
+    bare, read, looked = [], [], []
+    for _ in range(repetitions):
+        bare.append(timed(_touch_host))
+        read.append(timed(lambda: hosts.host_read(is_due=True)))
+        looked.append(timed(lambda: machine.read(settings.TUTTI_HOME)))
+    return [
+        row("capacity of a host: reading, decision and rows, p50 / one committed update",
+            median(read) / median(bare), "x", COMMAND, most=15),
+        row("capacity of a host: reading, decision and rows, p50", median(read) * 1000, "ms",
+            COMMAND),
+        row("capacity of a host: the reading alone, p50", median(looked) * 1000, "ms", COMMAND,
+            most=5),
+    ]  # fmt: skip
+
+
+def _touch_host() -> None:
+    Host.objects.filter(name=settings.TUTTI_HOST).update(seen_at=timezone.now())
+
+
 def rows(repetitions: int) -> Sequence[Row]:
-    return [*tick_rows(repetitions), *claim_rows(repetitions * 3)]
+    # The last, for a host that is not read any more lets nothing start.
+    return [*tick_rows(repetitions), *claim_rows(repetitions * 3), *capacity_rows(repetitions * 3)]
