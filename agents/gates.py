@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents import sandbox
@@ -12,7 +12,7 @@ from projects import globs
 from projects.hub import Change
 from projects.models import Contract, Module
 from reviews import ownership
-from reviews.checks import CheckOutcome, red_verdict
+from reviews.checks import CheckOutcome, red_verdict, retry_red
 from reviews.interface import check_code
 from reviews.services import Remark, checks_record
 
@@ -166,7 +166,7 @@ def _checks(
 ) -> list[CheckOutcome]:
     outcomes = check(work, commands, tree)
     if retry and any(not outcome.ok for outcome in outcomes):
-        outcomes = _again(work, outcomes, tree)
+        outcomes = retry_red(outcomes, lambda command: check(work, [command], tree))
     checks_record(
         project_id=work.run.project_id,
         module=work.run.module,
@@ -176,19 +176,6 @@ def _checks(
         commit=commit,
     )
     return outcomes
-
-
-def _again(work: Work, outcomes: Sequence[CheckOutcome], tree: Path) -> list[CheckOutcome]:
-    """One more try of what was red tells a flaky check from a red one, and says so."""
-    second: list[CheckOutcome] = []
-    for outcome in outcomes:
-        if outcome.ok:
-            second.append(outcome)
-            continue
-        (again,) = check(work, [outcome.command], tree)
-        seconds = outcome.seconds + again.seconds
-        second.append(replace(again, seconds=seconds, flaky=again.ok))
-    return second
 
 
 def _tests_only(changes: Sequence[Change], contract: Contract) -> list[Remark]:

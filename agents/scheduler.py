@@ -116,6 +116,8 @@ def start(project: Project) -> list[Run]:
 
 def start_next(change: live.Change) -> list[Run]:
     """Start what can start, inside an open change; workers are woken after commit."""
+    if change.project.archived_at is not None:
+        return []
     plans = Plan.objects.filter(project=change.project)
     plan = plans.filter(status=Plan.Status.APPROVED, blocked_reason="").first()
     proposed = plans.filter(proposal_at__isnull=False).first()

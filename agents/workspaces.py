@@ -138,7 +138,7 @@ class Workspace:
     ) -> Path | None:
         """Commit the work on top of the known commit and bundle it, all inside the sandbox.
 
-        Returns the bundle for `Hub.take_bundle(expected_base=workspace.commit)`, or None when
+        Returns the bundle for `intake.take(expected_base=workspace.commit)`, or None when
         nothing changed. After the hub took it, `accept` the new commit.
         """
         self._empty_out()

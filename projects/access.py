@@ -44,7 +44,29 @@ def project_for(user: User | AnonymousUser, slug: str, *, role: Role = Role.VIEW
     Raises Http404 to strangers, who must not learn that it exists, and PermissionDenied to
     members whose role is too low, with a sentence that says which role it takes.
     """
-    project = Project.objects.filter(slug=slug, archived_at__isnull=True).first()
+    return _authorised(user, Project.objects.filter(slug=slug, archived_at__isnull=True), role)
+
+
+def archived_projects(user: User | AnonymousUser) -> QuerySet[Project]:
+    """Archived projects that the person owns."""
+    projects = Project.objects.filter(archived_at__isnull=False, deleted_at__isnull=True)
+    if user.is_superuser:
+        return projects
+    if user.pk is None:
+        return projects.none()
+    return projects.filter(memberships__user_id=user.pk, memberships__role=Role.OWNER)
+
+
+def archived_for(user: User | AnonymousUser, slug: str) -> Project:
+    """An archived project, for its owners; otherwise as `project_for`."""
+    projects = Project.objects.filter(archived_at__isnull=False, deleted_at__isnull=True)
+    return _authorised(user, projects.filter(slug=slug), Role.OWNER)
+
+
+def _authorised(
+    user: User | AnonymousUser, projects: QuerySet[Project], role: Role
+) -> Project:
+    project = projects.first()
     held = role_of(user, project) if project else None
     if project is None or held is None:
         raise Http404("There is no such project, or you are not a member of it.")

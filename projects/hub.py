@@ -89,6 +89,17 @@ def encode_slug(slug: str) -> str:
     return slug.replace("/", "+")
 
 
+def remove_leftovers(hubs: Path) -> int:
+    """Remove half-made hubs of killed processes of this machine; returns how many there were."""
+    removed = 0
+    for path in hubs.glob("*.new"):
+        pid = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if pid.isdigit() and not Path("/proc", pid).exists() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
 def init(path: Path, *, bare: bool = True) -> None:
     """Write an empty repository to the git directory `path`, without templates and hooks."""
     for name in ("objects/pack", "objects/info", "refs/heads", "info"):
@@ -339,14 +350,6 @@ class Hub:
         links = [(p, blob) for p, (mode, blob) in self._entries(commit).items() if mode == LINK]
         targets = self._contents([blob.encode() for _, blob in links], 4096)
         return {p: git.decode(t or b"") for (p, _), t in zip(links, targets, strict=True)}
-
-    def take_bundle(
-        self, bundle: Path, ref: str, *, expected_base: str, max_bytes: int = 100_000_000
-    ) -> str:
-        """Take the one branch of a bundle into `ref` and return its commit; see `intake`."""
-        from projects import intake
-
-        return intake.take(self, bundle, ref, expected_base=expected_base, max_bytes=max_bytes)
 
     def bundle(self, commit: str, directory: Path, exclude: Iterable[str] = ()) -> Path:
         """Write a bundle with a commit (a full ref name or id), without what `exclude` has."""

@@ -19,7 +19,9 @@ PATHS = 20_000
 _HEADER = re.compile(rb"[0-9a-f]{40} (\S+)")
 
 
-def take(hub: Hub, bundle: Path, ref: str, *, expected_base: str, max_bytes: int) -> str:
+def take(
+    hub: Hub, bundle: Path, ref: str, *, expected_base: str, max_bytes: int = 100_000_000
+) -> str:
     """Take the bundle's one branch into the hub's `ref` and return its commit.
 
     The branch must build on `expected_base`. Raises HubError with a sentence when anything in

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from projects.views import contracts, inbox, log, people, plans, projects, settings
+from projects.views import archive, contracts, inbox, log, people, plans, projects, settings
 
 app_name = "projects"
 
@@ -14,7 +14,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("login/once/<str:token>/", people.login_once, name="login-once"),
     path("invitations/<str:token>/", people.invitation, name="invitation"),
     path("site/instructions/", settings.site_instructions, name="site-instructions"),
+    path("archive/", archive.archive_list, name="archive-list"),
+    path("archive/<slug:slug>/events.<str:form>", archive.archive_log, name="archive-log"),
+    path("archive/<slug:slug>/restore/", archive.project_restore, name="restore"),
+    path("archive/<slug:slug>/delete/", archive.project_delete, name="delete"),
     path(P, projects.project, name="project"),
+    path(P + "archive/", archive.project_archive, name="archive"),
     path(P + "card/", projects.project_card, name="card"),
     path(P + "pause/", projects.project_pause, name="pause"),
     path(P + "resume/", projects.project_resume, name="resume"),
@@ -35,7 +40,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(P + "plan/propose/", plans.plan_propose, name="plan-propose"),
     path(P + "plan/edit/", plans.plan_edit, name="plan-edit"),
     path(P + "plan/upload/", plans.plan_upload, name="plan-upload"),
-    path(P + "plan/submit/", plans.plan_submit, name="plan-submit"),
     path(P + "plan/withdraw/", plans.plan_withdraw, name="plan-withdraw"),
     path(P + "plan/approve/", plans.plan_approve, name="plan-approve"),
     path(P + "plan/reject/", plans.plan_reject, name="plan-reject"),

@@ -108,26 +108,18 @@ def run_checks(
 
 
 def retry_red(
-    outcomes: Sequence[CheckOutcome],
-    tree: Path,
-    runner: Runner,
-    *,
-    environment: Path | None = None,
-    stop: Stop = never,
-    timeout_seconds: float = CHECK_SECONDS,
+    outcomes: Sequence[CheckOutcome], run: Callable[[str], Sequence[CheckOutcome]]
 ) -> list[CheckOutcome]:
-    """Run once more what was red: what is green now was flaky, and says so."""
+    """Run once more what was red: what is green now was flaky, and says so.
+
+    Seconds are those of both tries; where the second could not run, the first one stands.
+    """
     settled = []
     for outcome in outcomes:
-        again = [] if outcome.ok else run_checks(
-            [outcome.command],
-            tree,
-            runner,
-            environment=environment,
-            stop=stop,
-            timeout_seconds=timeout_seconds,
-        )  # fmt: skip
-        settled += [replace(one, flaky=one.ok) for one in again] or [outcome]
+        again = [] if outcome.ok else run(outcome.command)
+        settled += [
+            replace(one, seconds=outcome.seconds + one.seconds, flaky=one.ok) for one in again
+        ] or [outcome]
     return settled
 
 

@@ -48,7 +48,8 @@ def judge(work: Work, verdict: Verdict, *, is_last: bool) -> None:
         batch = findings_record(work.module, verdict.remarks, run_topic=work.run.topic)
         Module.objects.filter(pk=work.module.pk).update(
             open_findings=batch,
-            head_commit=verdict.head if _keeps_work(verdict) else work.module.head_commit,
+            # An agent goes on from what it made, whatever the gate said of it.
+            head_commit=verdict.head,
             version=F("version") + 1,
         )
         change.event(
@@ -66,11 +67,6 @@ def judge(work: Work, verdict: Verdict, *, is_last: bool) -> None:
         work.log.add("finding", {"source": remark.source, "path": remark.path,
                                  "message": remark.message[:2000]})  # fmt: skip
     work.log.flush()
-
-
-def _keeps_work(verdict: Verdict) -> bool:
-    """An agent goes on from what it made, whatever the gate said of it; nothing made is nothing."""
-    return bool(verdict.head)
 
 
 def fail(
@@ -190,12 +186,21 @@ def needs_person_if_spent(module: Module, policies: dict[str, int], reason: str)
     """Hand the module to a person once its attempts are used up."""
     attempts = int(policies.get("attempts", 3))
     if module.failures >= attempts:
+        failed = f"{module.failures} attempts failed, the last one with:"
+        if module.failures == 1:
+            failed = "The only attempt failed with:"
         module_ask(
             module,
-            f"{module.failures} attempts failed, the last one with: {reason} Look at the findings, "
-            "then change the contract, write a comment and retry, or cancel the module.",
+            f"{failed} {sentence(reason)} Look at the findings, then change the contract, write a "
+            "comment and retry, or cancel the module.",
             live.SYSTEM,
         )
+
+
+def sentence(reason: str) -> str:
+    """A reason that another sentence may follow: it ends with a full stop, not with a colon."""
+    text = reason.strip().rstrip(":;, ")
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _set_back(module: Module, reason: str, owner: str) -> None:
@@ -209,7 +214,7 @@ def _set_back(module: Module, reason: str, owner: str) -> None:
     if setbacks >= MAX_SETBACKS or owner == Run.Owner.PERSON:
         module_ask(
             module,
-            f"Its runs failed {setbacks} times through no fault of the agent: {reason} "
+            f"Its runs failed {setbacks} times through no fault of the agent: {sentence(reason)} "
             "Mend that, then retry.",
             live.SYSTEM,
         )

@@ -10,7 +10,7 @@ from agents import processes
 from agents.models import Run
 from agents.services import budgets, runs
 from projects import live
-from projects.hub import Hub
+from projects.hub import Hub, remove_leftovers
 from projects.models import Dependency, Module, Plan, Project
 from projects.services.plans import plan_retry
 from reviews.models import Merge
@@ -53,6 +53,8 @@ def project_recover(project: Project, by: live.Actor, *, host: str = "") -> list
             change.event("project.recovered", project.topic, by, did=sentence)
     if host and (ended := processes.end_orphans()):
         said.append(f"{ended} processes of dead workers were ended.")
+    if host and (removed := processes.remove_scratch() + remove_leftovers(project.hub_path.parent)):
+        said.append(f"{removed} directories that dead processes left were removed.")
     for plan in Plan.objects.filter(project=project, status=Plan.Status.APPROVED):
         if plan.blocked_reason and plan.decided_by:
             plan_retry(plan, plan.decided_by)
@@ -87,7 +89,7 @@ def _ceilings() -> list[str]:
 
 def _one_each() -> list[str]:
     active = Run.objects.filter(status__in=Run.ACTIVE, module__isnull=False)
-    doubled = active.values("module__slug").annotate(n=Count("pk")).filter(n__gt=1)
+    doubled = active.values("module", "module__slug").annotate(n=Count("pk")).filter(n__gt=1)
     lanes = (
         Module.objects.filter(status__in=Module.IN_LANE)
         .exclude(lane="")

@@ -26,6 +26,8 @@ class Project(models.Model):
     active_runs = models.IntegerField(default=0)
     paused_at = models.DateTimeField(null=True, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True)
+    #: Its code and workspaces are gone; the rows stay, for the record is append-only.
+    deleted_at = models.DateTimeField(null=True, blank=True)
     #: Number and hash of the newest event: the head of the audit chain.
     event_count = models.BigIntegerField(default=0)
     event_hash = models.CharField(max_length=64, default="", blank=True)

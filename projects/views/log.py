@@ -61,7 +61,11 @@ def _page(request: HttpRequest, project: Project) -> dict[str, Any]:
 @login_required
 @require_GET
 def log_download(request: HtmxRequest, slug: str, form: str) -> HttpResponse:
-    project = access.project_for(request.user, slug)
+    return download(request, access.project_for(request.user, slug), form)
+
+
+def download(request: HtmxRequest, project: Project, form: str) -> HttpResponse:
+    """The events that the address asks for, as a file."""
     writers = {"csv": (_csv, "text/csv"), "jsonl": (_json_lines, "application/x-ndjson")}
     if form not in writers:
         raise Http404("The log can be taken as csv or jsonl.")

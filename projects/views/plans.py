@@ -186,18 +186,6 @@ def _plan_saved(
 
 @login_required
 @require_POST
-def plan_submit(request: HtmxRequest, slug: str) -> HttpResponse:
-    _, found = _open(request, slug)
-    return act(
-        request,
-        lambda: services.plan_submit(found, request.user),
-        to=_page(slug),
-        done="Submitted: a maintainer now decides.",
-    )
-
-
-@login_required
-@require_POST
 def plan_withdraw(request: HtmxRequest, slug: str) -> HttpResponse:
     _, found = _open(request, slug)
     return act(

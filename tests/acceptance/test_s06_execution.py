@@ -48,7 +48,7 @@ def test_used_up_attempts_need_a_person_and_a_retry_goes_on(team):
     assert [run.status for run in stage.runs("a", "build")] == ["failed", "failed"]
     reason = stage.module("a").reason
     assert reason.startswith("2 attempts failed, the last one with: The agent ended with exit")
-    assert "retry" in reason, "it says what to do next"
+    assert "code 1. Look at the findings" in reason, "it says what to do next"
     asked = Attention.objects.get(project=stage.project, kind="needs_person")
     assert (asked.closed_at, asked.detail) == (None, reason)
 

@@ -7,7 +7,7 @@ import pytest
 
 from agents import sandbox
 from agents.workspaces import Workspace, WorkspaceError
-from projects import git
+from projects import git, intake
 from projects.hub import Hub, init, integration_ref, module_ref
 
 BOT = ("executor cheap", "agent@localhost")
@@ -42,7 +42,7 @@ def in_clone(workspace, *args):
 
 def take(hub, workspace, message="Work"):
     bundle = workspace.checkpoint(message, BOT, {"Tutti-Module": "core"})
-    return hub.take_bundle(bundle, module_ref(1, "core"), expected_base=workspace.commit)
+    return intake.take(hub, bundle, module_ref(1, "core"), expected_base=workspace.commit)
 
 
 def test_a_clone_is_at_the_commit_with_its_refs(workspace, base):

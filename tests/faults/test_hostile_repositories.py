@@ -9,7 +9,7 @@ import pytest
 
 from agents import sandbox, workspaces
 from agents.workspaces import Workspace, WorkspaceError
-from projects import git
+from projects import git, intake
 from projects.hub import Hub, HubError, init, integration_ref, module_ref
 
 BOT = ("agent", "agent@localhost")
@@ -65,7 +65,7 @@ def agent(workspace, script, **env):
 def take(hub, workspace, base):
     bundle = workspace.checkpoint("Work", BOT)
     assert bundle is not None
-    return hub.take_bundle(bundle, REF, expected_base=base)
+    return intake.take(hub, bundle, REF, expected_base=base)
 
 
 def refused(hub, workspace, base, match):
@@ -225,7 +225,7 @@ def test_a_link_of_a_megabyte_is_refused(hub, base, tmp_path):
     blob = hub.blobs(long)["long"]
     bundle = handmade(hub, tmp_path, [(b"120000", b"link", blob)], base)
     with pytest.raises(HubError, match="leads out"):
-        hub.take_bundle(bundle, REF, expected_base=base)
+        intake.take(hub, bundle, REF, expected_base=base)
 
 
 def test_a_link_inside_the_tree_is_taken(hub, base, workspace, tmp_path):
@@ -272,7 +272,7 @@ def test_trees_that_would_write_into_git_are_refused(hub, base, tmp_path, name):
     bundle = handmade(hub, tmp_path, inner, base)
     before = hub.refs("refs/")
     with pytest.raises(HubError):
-        hub.take_bundle(bundle, REF, expected_base=base)
+        intake.take(hub, bundle, REF, expected_base=base)
     assert hub.refs("refs/") == before
     made = git.run("bundle", "list-heads", str(bundle)).text.split()[0]
     assert not hub.has(made)
@@ -281,7 +281,7 @@ def test_trees_that_would_write_into_git_are_refused(hub, base, tmp_path, name):
 def test_a_planted_gitmodules_with_a_submodule_is_refused(hub, base, tmp_path):
     bundle = handmade(hub, tmp_path, [(b"160000", b"sub", "1" * 40)], base)
     with pytest.raises(HubError, match="submodule"):
-        hub.take_bundle(bundle, REF, expected_base=base)
+        intake.take(hub, bundle, REF, expected_base=base)
 
 
 def test_work_that_does_not_build_on_the_base_is_refused(hub, base, workspace):
@@ -295,14 +295,14 @@ def test_a_bundle_with_unknown_prerequisites_is_refused(hub, base, tmp_path, wor
     bundle = workspace.checkpoint("Work", BOT)
     init(tmp_path / "other.git")
     with pytest.raises(HubError, match="no bundle that builds on known commits"):
-        Hub(tmp_path / "other.git").take_bundle(bundle, REF, expected_base=base)
+        intake.take(Hub(tmp_path / "other.git"), bundle, REF, expected_base=base)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"# v2 git bundle\n\nPACK", b"\0" * 1000])
 def test_garbage_is_no_bundle(hub, base, tmp_path, content):
     (tmp_path / "x.bundle").write_bytes(content)
     with pytest.raises(HubError):
-        hub.take_bundle(tmp_path / "x.bundle", REF, expected_base=base)
+        intake.take(hub, tmp_path / "x.bundle", REF, expected_base=base)
 
 
 def test_a_bundle_that_is_no_plain_file_is_never_opened(hub, base, tmp_path):
@@ -310,14 +310,14 @@ def test_a_bundle_that_is_no_plain_file_is_never_opened(hub, base, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, match in (("link", "no plain file"), ("pipe", "no plain file"), ("no", "no bundle")):
         with pytest.raises(HubError, match=match):
-            hub.take_bundle(tmp_path / name, REF, expected_base=base)
+            intake.take(hub, tmp_path / name, REF, expected_base=base)
 
 
 def test_a_bundle_that_is_too_large_is_refused(hub, base, workspace):
     agent(workspace, "head -c 2000000 /dev/urandom > big")
     bundle = workspace.checkpoint("Work", BOT)
     with pytest.raises(HubError, match="leave built and downloaded"):
-        hub.take_bundle(bundle, REF, expected_base=base, max_bytes=1_000_000)
+        intake.take(hub, bundle, REF, expected_base=base, max_bytes=1_000_000)
 
 
 def test_a_checkout_with_a_link_out_is_refused(hub, base, tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 
@@ -316,3 +317,12 @@ def test_a_link_target_stays_in_the_tree_or_is_none():
     assert hubs.link_target("a", "b/../c") == "c"
     for target in ("/etc", "../x", "a/../../x", "", "x\0y"):
         assert hubs.link_target("a", target) is None
+
+
+def test_half_made_hubs_of_dead_processes_are_removed(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f"7.git.{dead.pid}.new", f"8.git.{os.getpid()}.new", "9.git"):
+        (tmp_path / name).mkdir()
+    assert hubs.remove_leftovers(tmp_path) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"8.git.{os.getpid()}.new", "9.git"]
