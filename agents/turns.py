@@ -24,9 +24,10 @@ from agents.services import budgets, runs, walls
 from agents.services import secrets as accounts
 from agents.services.answers import ANSWERS, answer
 from agents.services.outcomes import review_judged
+from agents.services.permissions import Asker
 from agents.work import Work
 from agents.workspaces import Workspace
-from projects import intake, live
+from projects import live
 from projects.git import GitError
 from projects.models import Module, Project
 from projects.secrets import SecretError
@@ -139,11 +140,12 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         follow_up=str(sent.get("follow_up", "")),
         owns=_may_change(work),
         kept=work.kept,
+        ask=Asker(run) if run.module else None,
     )
     work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})
     began = time.monotonic()
     failed: BackendError | None = None
-    with meters.metering(run.pk, meters.AGENT) as meter:
+    with meters.metering(run.pk, meters.AGENT) as meter, _asking(turn):
         try:
             outcome = KINDS[profile.backend].run(turn, _hearing(work), work.stop)
             outcome.result = work.log.redactor.data(outcome.result)
@@ -168,6 +170,16 @@ def _hearing(work: Work) -> Sink:
         work.log.add(kind, data)
 
     return hear
+
+
+@contextmanager
+def _asking(turn: Turn) -> Iterator[None]:
+    """Leave no question open after a turn."""
+    try:
+        yield
+    finally:
+        if isinstance(turn.ask, Asker):
+            turn.ask.close()
 
 
 def _session_before(run: Run, profile: Profile) -> str:
@@ -230,9 +242,7 @@ def checkpoint(work: Work, workspace: Workspace, began: str) -> str:
     )
     head = began
     if bundle is not None:
-        head = intake.take(
-            work.hub, bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE
-        )
+        head = work.hub.take_bundle(bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE)
         head = _without_secrets(work, began, head)
     work.log.add("checkpoint", {"base": began, "head": head})
     runs.run_update(run, head_commit=head)

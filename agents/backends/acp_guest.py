@@ -77,8 +77,10 @@ class Guest:
         for waiting in list(self.pending.values()):
             if waiting.answer.done():
                 continue
-            granted = ask(waiting.question) if ask else False
+            granted = ask.answer(waiting.question) if ask else False
             if granted is None and time.monotonic() - waiting.asked > limit_seconds:
+                if ask:
+                    ask.withdraw(waiting.question)
                 granted = False
                 self.note("permission", {"title": waiting.question.title,
                                          "answer": "nobody answered in time"})  # fmt: skip

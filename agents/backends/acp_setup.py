@@ -58,10 +58,11 @@ async def _earlier(conn: Any, about: InitializeResponse, turn: Turn) -> Any:
     sessions = can.session_capabilities if can else None
     values: dict[str, Any] = {"cwd": str(turn.workspace), "session_id": turn.session}
     try:
+        if can and can.load_session:
+            # Loading replays what was said, and with it what the session has cost so far.
+            return await conn.load_session(**values, mcp_servers=_servers(about, turn))
         if sessions and sessions.resume is not None:
             return await conn.resume_session(**values, mcp_servers=_servers(about, turn))
-        if can and can.load_session:
-            return await conn.load_session(**values, mcp_servers=_servers(about, turn))
     except RequestError as error:
         if error.code == AUTH_REQUIRED:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -71,8 +71,16 @@ class Question:
     paths: tuple[str, ...] = ()
 
 
-#: Puts a question to a person; called again and again until the answer is there. None: not yet.
-Ask = Callable[[Question], bool | None]
+class Ask(Protocol):
+    """Who an agent's questions go to."""
+
+    def answer(self, question: Question) -> bool | None:
+        """The answer, or None while there is none; called again and again."""
+        ...
+
+    def withdraw(self, question: Question) -> None:
+        """The agent waits for the answer no more."""
+        ...
 
 
 class BackendError(Exception):
@@ -122,6 +130,8 @@ class Turn:
     follow_up: str = ""
     #: Paths that the agent may change, as globs of the contract.
     owns: tuple[str, ...] = ()
+    #: Files of the repository, with their text where the assignment shows it.
+    files: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     #: MCP servers that the agent is to connect to, as the protocol writes them.
     mcp_servers: tuple[dict[str, Any], ...] = ()
     kept: Kept | None = None

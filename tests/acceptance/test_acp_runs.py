@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
+from django.db import connection
+
 from agents import sandbox
+from agents.models import Request
+from agents.services.answers import request_answer
 from agents.services.profiles import profile_set
 from agents.workspaces import Workspace
+from projects.models import Attention
 from tests.acceptance.stage import code, given
+from tests.wait import until
 
 AGENT = Path(__file__).parents[1] / "agents" / "acp_agent.py"
 
 
-def executor(stage, *words):
+def executor(stage, *words, **settings):
     command = [sandbox.python(), "-I", "-S", str(AGENT), "build=a", *words]
-    values = {"command": command, "readable": [str(AGENT)]}
+    values = {"command": command, "readable": [str(AGENT)], **settings}
     profile_set(stage.project, "executor", "acp", "big", values, stage.owner)
 
 
@@ -35,6 +42,36 @@ def test_findings_of_a_gate_are_the_next_prompt_of_the_same_session(team):
     assert second.read_text() == run.assignments[1]["follow_up"]
     kinds = list(run.log.filter(kind="session").values_list("data__id", flat=True))
     assert kinds == [run.session]
+
+
+def test_a_person_answers_a_running_agent(team):
+    stage = team(given("a"))
+    executor(stage, "asks", permissions="ask")
+    answered = []
+
+    def person():
+        request = until(lambda: Request.objects.filter(answered_at=None).first(), seconds=60)
+        assert request is not None
+        answered.append((request.question, request.run.status))
+        request_answer(request, granted=True, by=stage.owner)
+        connection.close()
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    executor(stage, "asks", permissions="ask", ask_seconds=8)
+    stage.run()
+    thread.join()
+    assert stage.statuses() == {"a": "merged"}
+    (run,) = stage.runs("a", "build")
+    given_, refused = Request.objects.order_by("pk")
+    assert (given_.granted, refused.granted) == (True, False)
+    assert "execute rm -rf build" in answered[0][0]
+    assert answered[0][1] == "running"
+    assert refused.answer.startswith("Nobody answered")
+    rows = run.log.filter(kind="permission").order_by("sequence")
+    answers = [row.data["answer"] for row in rows]
+    assert (answers[0], answers[-1]) == ("allow", "reject")
+    assert not Attention.objects.filter(kind="question", closed_at=None).exists()
 
 
 def test_an_agent_that_dies_costs_its_run_alone(team):

@@ -250,6 +250,8 @@ def build(name, text):
     right = "?" if not remembered() else name
     Path(f"{name}.py").write_text(f'def answer():\n    return "{right}"\n')
     Path(os.environ["HOME"], f"prompt-{len(remembered())}.txt").write_text(text)
+    if "asks" in WORDS:
+        ask("execute", "rm -rf build")
     mark = Path(os.environ["HOME"], "died")
     if "dies" in WORDS and not mark.exists():
         mark.touch()

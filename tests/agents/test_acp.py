@@ -80,6 +80,20 @@ class Stage:
         return [data["answer"] for data in self.of("permission")]
 
 
+class Person:
+    """Answers an agent's questions by a function of all that was asked so far."""
+
+    def __init__(self, says):
+        self.says, self.asked, self.withdrawn = says, [], []
+
+    def answer(self, question):
+        self.asked.append(question)
+        return self.says(self.asked)
+
+    def withdraw(self, question):
+        self.withdrawn.append(question)
+
+
 @pytest.fixture
 def stage(tutti_home, tmp_path):
     found = Stage(tmp_path)
@@ -275,19 +289,16 @@ def test_permission_follows_the_policy_and_the_owned_paths(stage):
 
 
 def test_a_person_is_asked_and_a_silent_one_is_a_no(stage):
-    asked = []
-
-    def ask(question):
-        asked.append(question)
-        return True if len(asked) > 3 else None
-
-    stage.turn("edit:owned.txt", permissions="ask", ask=ask)
+    person = Person(lambda asked: True if len(asked) > 3 else None)
+    stage.turn("edit:owned.txt", permissions="ask", ask=person)
     assert stage.answers() == ["allow"]
-    assert asked[0].paths == ("owned.txt",)
+    assert person.asked[0].paths == ("owned.txt",)
     stage.kept.close()
     stage.events.clear()
-    stage.turn("edit:owned.txt", permissions="ask", ask=lambda _: None, ask_seconds=0.3)
+    person = Person(lambda _: None)
+    stage.turn("edit:owned.txt", permissions="ask", ask=person, ask_seconds=0.3)
     assert stage.answers()[-1] == "reject"
+    assert person.withdrawn == person.asked[:1]
     stage.kept.close()
     stage.events.clear()
     stage.turn("edit:owned.txt", permissions="ask")
@@ -295,10 +306,8 @@ def test_a_person_is_asked_and_a_silent_one_is_a_no(stage):
 
 
 def test_an_open_question_is_cancelled_with_the_turn(stage):
-    def ask(_):
-        stage.order = "stopped: enough"
-
-    stage.turn("edit:owned.txt", permissions="ask", ask=ask)
+    person = Person(lambda _: setattr(stage, "order", "stopped: enough"))
+    stage.turn("edit:owned.txt", permissions="ask", ask=person)
     assert stage.answers() == ["cancelled"]
     assert "[cancelled]" in stage.said
 

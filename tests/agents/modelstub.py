@@ -1,0 +1,103 @@
+"""A model API on the loopback: OpenAI-compatible, answering as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Message = dict[str, Any]
+#: From the messages of a request to the answer: text, or a tool's name and arguments.
+Script = Callable[[list[Message]], str | tuple[str, dict[str, Any]]]
+
+PROMPT_TOKENS, ANSWER_TOKENS = 1_000, 50
+
+
+class ModelStub:
+    """Serves until closed. `status` other than 200 is what every request is answered with."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.status = 200
+        self.requests: list[dict[str, Any]] = []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One answer, as the choice's message."""
+        # A request without tools is the agent's own, for a title.
+        found = self.script(body["messages"]) if body.get("tools") else "A title"
+        if isinstance(found, str):
+            return {"role": "assistant", "content": found}
+        name, arguments = found
+        call = {"index": 0, "id": f"call_{len(self.requests)}", "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments)}}  # fmt: skip
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+    def _handler(stub) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                stub.requests.append(body)
+                if stub.status != 200:
+                    error = {"error": {"message": "Too Many Requests", "code": stub.status}}
+                    self.reply("application/json", json.dumps(error).encode(), stub.status)
+                    return
+                message = stub.answer(body)
+                if body.get("stream"):
+                    self.reply("text/event-stream", _stream(message))
+                else:
+                    self.reply("application/json", json.dumps(_whole(message)).encode())
+
+            def reply(self, kind: str, data: bytes, status: int = 200) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: Any) -> None:
+                """Says nothing."""
+
+        return Handler
+
+
+def _end(message: Message) -> str:
+    return "tool_calls" if message.get("tool_calls") else "stop"
+
+
+def _usage() -> dict[str, int]:
+    total = PROMPT_TOKENS + ANSWER_TOKENS
+    return {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": ANSWER_TOKENS,
+        "total_tokens": total,
+    }
+
+
+def _whole(message: Message) -> dict[str, Any]:
+    choice = {"index": 0, "message": message, "finish_reason": _end(message)}
+    return {"id": "c", "object": "chat.completion", "created": 0, "model": "stub",
+            "choices": [choice], "usage": _usage()}  # fmt: skip
+
+
+def _stream(message: Message) -> bytes:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "stub"}
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _end(message)}]},
+        {**head, "choices": [], "usage": _usage()},
+    ]
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode()
