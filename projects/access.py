@@ -63,9 +63,7 @@ def archived_for(user: User | AnonymousUser, slug: str) -> Project:
     return _authorised(user, projects.filter(slug=slug), Role.OWNER)
 
 
-def _authorised(
-    user: User | AnonymousUser, projects: QuerySet[Project], role: Role
-) -> Project:
+def _authorised(user: User | AnonymousUser, projects: QuerySet[Project], role: Role) -> Project:
     project = projects.first()
     held = role_of(user, project) if project else None
     if project is None or held is None:

@@ -159,7 +159,9 @@ def review(request: HtmxRequest, slug: str, pk: int) -> ReviewOut:
         **review_row(shown).model_dump(),
         findings=[finding_out(finding) for finding in selectors.review_findings(shown)],
         comments=[
-            CommentOut(by=said.source, path=said.path, line=said.line, text=said.message, at=said.at)
+            CommentOut(
+                by=said.source, path=said.path, line=said.line, text=said.message, at=said.at
+            )
             for said in selectors.review_comments(shown)
         ],
         checks=[check_out(check) for check in checks],

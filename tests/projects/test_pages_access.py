@@ -37,7 +37,6 @@ ROUTES = {
     "plan-draft": (None, M, ()),
     "plan-edit": (M, M, ()),
     "plan-upload": (M, M, ()),
-    "plan-submit": (None, M, ()),
     "plan-withdraw": (None, M, ()),
     "plan-approve": (None, T, ()),
     "plan-reject": (None, T, ()),
