@@ -44,6 +44,8 @@ class TotalsOut(Schema):
     bound_binds: str
     speed_up: float
     times_bound: float
+    #: The what-if curve at the ceiling that the plan had.
+    simulated_seconds: float | None
     tokens: int | None
     parallel_only_tokens: int
 

@@ -284,6 +284,7 @@ def as_json(facts: PlanFacts, found: Economics, *, with_runs: bool = True) -> di
             "bound_binds": found.bound.binds,
             "speed_up": _r(found.speed_up),
             "times_bound": _r(found.times_bound),
+            "simulated_seconds": None if found.today is None else _r(found.today),
             "tokens": found.total.tokens if _knows(found.total) else None,
             "parallel_only_tokens": found.total.parallel_only,
         },

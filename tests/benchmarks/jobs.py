@@ -63,6 +63,9 @@ def bound_rows(jobs: list[Job]) -> list[Row]:
         row("demo: wall-clock / lower bound", ratio, "x", command, most=1.25),
         row("demo: speed-up over one after another", median([t["speed_up"] for t in totals]),
             "x", command),
+        row("demo: simulated wall-clock of the same ceiling / measured",
+            median([t["simulated_seconds"] / t["wall_seconds"] for t in totals]), "x", command,
+            least=0.9, most=1.1),
         row("demo: wall-clock", median([t["wall_seconds"] for t in totals]), "s", command),
         row("demo: lower bound", median([t["bound_seconds"] for t in totals]), "s", command),
     ]  # fmt: skip

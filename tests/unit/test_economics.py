@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import simulation
+from agents import record, simulation
 from agents.bounds import Bound, Measured, bound_of
 from agents.economics import (
     PURPOSES,
@@ -230,6 +231,16 @@ def test_a_record_that_ends_in_the_middle_does_not_hang() -> None:
     }
     assert simulated(steps, 2, specs) >= 2
     assert simulated({}, 3, [ModuleSpec("a")]) == 0
+
+
+def test_the_simulation_is_near_what_the_demo_took() -> None:
+    # What the demo on boltons wrote of itself, on a machine that had much else to do.
+    events = record.read_file(Path(__file__).parent / "data" / "boltons_demo.jsonl")
+    facts = record.facts(events, project="boltons")
+    found = economics(facts)
+    assert (facts.modules, facts.merged, facts.ceiling) == (23, 23, 5)
+    assert found.bound.seconds <= found.wall_clock
+    assert found.today == pytest.approx(found.wall_clock, rel=0.1)
 
 
 @st.composite
