@@ -27,7 +27,7 @@ from agents.services.outcomes import review_judged
 from agents.services.permissions import Asker
 from agents.work import Work
 from agents.workspaces import Workspace
-from projects import live
+from projects import intake, live
 from projects.git import GitError
 from projects.models import Module, Project
 from projects.secrets import SecretError
@@ -242,7 +242,7 @@ def checkpoint(work: Work, workspace: Workspace, began: str) -> str:
     )
     head = began
     if bundle is not None:
-        head = work.hub.take_bundle(bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE)
+        head = intake.take(work.hub, bundle, work.branch, expected_base=began, max_bytes=MAX_BUNDLE)
         head = _without_secrets(work, began, head)
     work.log.add("checkpoint", {"base": began, "head": head})
     runs.run_update(run, head_commit=head)
