@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -121,7 +122,7 @@ def test_an_exhausted_account_pauses_its_runs_and_wakes_them(team, tmp_path):
 def test_a_run_over_its_estimate_stops_after_the_call_and_goes_on_when_raised(team, admin):
     stage = team(given("a"))
     stage.play("a", "build", Turn({"a.py": "half"}), Turn({"a.py": code("a")}))
-    site = {"scope": "site", "measure": "tokens", "period": "day"}
+    site: dict[str, Any] = {"scope": "site", "measure": "tokens", "period": "day"}
     # A first guess of 60,000 fits; the turn used 110, and a second reservation does not.
     quota_set(admin, limit=60_050, **site)
     stage.run()

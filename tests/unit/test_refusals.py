@@ -1,4 +1,4 @@
-"""What an agent says of its provider's refusals is read as it is meant, and never trusted blindly."""
+"""What an agent says of its provider's refusals is read as meant, and not trusted blindly."""
 
 from __future__ import annotations
 
