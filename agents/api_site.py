@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr
 from agents import siteboard
 from agents.api_quotas import Amount, Limit
 from agents.models import Host, HostReading, Price, Provider
-from agents.services import limits, providers
+from agents.services import hosts, providers
 from agents.services.secrets import secret_set
 from agents.views.fresh import require_admin
 from projects.access import HtmxRequest
@@ -223,7 +223,7 @@ def host_readings(request: HtmxRequest, pk: int, limit: Limit = 1000) -> list[Re
 def host_drain(request: HtmxRequest, pk: int, body: DrainIn) -> Done:
     require_admin(request)
     found = get_object_or_404(Host, pk=pk)
-    limits.host_drain(found, body.draining, request.user)
+    (hosts.host_drain if body.draining else hosts.host_undrain)(found.name, request.user)
     said = "drains; what runs there goes on" if body.draining else "takes work again"
     return Done(message=f"{found.name} {said}.")
 

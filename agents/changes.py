@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from agents import usage
 from agents.models import Quota
@@ -39,6 +39,14 @@ class Changed:
 
     COLUMNS = ("chain", "number", "at", "who", "kind", "what", "from", "to")
 
+    @property
+    def before_said(self) -> str:
+        return _separated(self.before)
+
+    @property
+    def after_said(self) -> str:
+        return _separated(self.after)
+
     def cells(self) -> list[str]:
         return [
             self.chain, str(self.number), self.at.isoformat(), self.who, self.kind, self.what,
@@ -64,10 +72,6 @@ def of_site() -> Iterator[Changed]:
     rows = [_changed(row, "site") for row in site[:LARGEST]]
     rows += [_changed(row, row.project.slug) for row in projects[:LARGEST]]
     return islice(iter(sorted(rows, key=lambda row: row.at, reverse=True)), LARGEST)
-
-
-def of_host(name: str) -> QuerySet[SiteEvent]:
-    return SiteEvent.objects.filter(topic=f"site/host/{name}").order_by("-number")
 
 
 def _begins(kinds: Iterable[str]) -> Q:
@@ -123,6 +127,11 @@ def plain(value: Any) -> str:
 def _is_decimal(text: str) -> bool:
     whole, point, part = text.partition(".")
     return bool(point) and whole.lstrip("-").isdigit() and part.isdigit()
+
+
+def _separated(text: str) -> str:
+    """A large whole number as people read it; any other text as it is."""
+    return f"{int(text):,}" if text.isascii() and text.isdigit() else text
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

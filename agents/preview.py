@@ -137,6 +137,8 @@ def _needs(quota: Quota, projects: Sequence[Project]) -> dict[int, Decimal]:
 
 
 def _why(quota: Quota, needs: Decimal, left: Decimal) -> str:
+    if quota.measure == Quota.Measure.PARALLEL:
+        return "there would be no room for its next run"
     rest = amount(max(Decimal(0), left), quota.measure)
     if not needs:
         return f"nothing would be left ({rest})"
@@ -146,7 +148,7 @@ def _why(quota: Quota, needs: Decimal, left: Decimal) -> str:
 def _sentence(
     quota: Quota, limit: Decimal, used: Decimal, waiting: Sequence[Waiting], projects: int
 ) -> str:
-    part = f"{amount(used, quota.measure)} of {amount(limit, quota.measure)} would be in use"
+    part = f"{amount(used, quota.measure)} in use, {amount(limit, quota.measure)} allowed"
     below = used > limit and quota.measure == Quota.Measure.PARALLEL
     goes_on = " Runs at work go on to their end." if below else ""
     if not projects:

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
+from django.db.models.functions import Mod
 from django.utils import timezone
 
 from agents import charts, usage
 from agents.amounts import plain
 from agents.bindings import Binding, binding
 from agents.models import Host, HostReading, Price, Provider, Quota, Run
-from agents.services.hosts import FRESH_SECONDS
+from agents.services.fleet import FRESH_SECONDS
 from agents.timeaxis import TimeAxis
 from projects.models import Attention, Module, Plan, Project, SiteEvent
 
 #: Points of one chart; more are thinned out, but never the changes.
 MOST_POINTS = 240
+MOST_CHANGES = 100
 HOURS = (1, 6, 24, 168)
 MOST_PROJECTS = 200
 MOST_HOSTS = 50
@@ -62,7 +64,7 @@ def machines(hours: int = 6, now: datetime | None = None) -> list[Machine]:
 
 
 def _machine(host: Host, begin: datetime, end: datetime, runs: int) -> Machine:
-    readings = list(HostReading.objects.filter(host=host, at__gte=begin).order_by("at"))
+    readings = thinned(HostReading.objects.filter(host=host, at__gte=begin))
     changed = [reading for reading in readings if reading.reason]
     before: int | None = None
     changes = []
@@ -72,12 +74,11 @@ def _machine(host: Host, begin: datetime, end: datetime, runs: int) -> Machine:
         before = reading.capacity
     fresh = end - timedelta(seconds=FRESH_SECONDS)
     axis = TimeAxis(begin, end)
-    shown = thinned(readings)
     return Machine(
         host=host,
         is_fresh=host.seen_at is not None and host.seen_at >= fresh,
-        chart=_memory(host, axis, shown, changed),
-        capacity_chart=_capacity(host, axis, shown, changed),
+        chart=_memory(host, axis, readings, changed),
+        capacity_chart=_capacity(host, axis, readings, changed),
         changes=changes[::-1][:50],
         runs=runs,
     )
@@ -87,15 +88,14 @@ def _slots(capacity: int | None) -> str:
     return "—" if capacity is None else str(capacity)
 
 
-def thinned(readings: Sequence[HostReading]) -> list[HostReading]:
-    """At most about MOST_POINTS of them; those with a change and the newest all stay."""
-    step = max(1, -(-len(readings) // MOST_POINTS))
-    last = len(readings) - 1
-    return [
-        reading
-        for place, reading in enumerate(readings)
-        if place % step == 0 or place == last or reading.reason
-    ]
+def thinned(readings: QuerySet[HostReading]) -> list[HostReading]:
+    """About MOST_POINTS of them, taken out by the database; changes and the newest all stay."""
+    step = max(1, -(-readings.count() // MOST_POINTS))
+    newest = readings.order_by("-at").values("pk")[:1]
+    changes = readings.exclude(reason="").order_by("-at").values("pk")[:MOST_CHANGES]
+    kept = readings.annotate(place=Mod(F("pk"), step))
+    kept = kept.filter(Q(place=0) | Q(pk__in=newest) | Q(pk__in=changes))
+    return list(kept.order_by("at"))
 
 
 def _marks(axis: TimeAxis, changed: Sequence[HostReading]) -> list[charts.Mark]:

@@ -251,6 +251,8 @@ def active(quota: Quota) -> list[Run]:
 def shares(quota: Quota) -> list[Share]:
     """Projects with something spent or reserved in the quota's time, the largest first."""
     live = QuotaEntry.objects.filter(quota=quota, expired_at__isnull=True)
+    start = budgets.start_of(quota, timezone.now())
+    live = live.exclude(spent_at__lt=start) if start else live
     rows = live.values("run__project_id").annotate(
         n=Count("pk"),
         used=Sum("spent"),

@@ -1,4 +1,4 @@
-"""Change a limit as a person saw it, never over a change made meanwhile; drain a host."""
+"""Change a limit as a person saw it, never over a change that was made meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from agents.amounts import amount
-from agents.models import Host, Quota
+from agents.models import Quota
 from agents.services import quotas
 from projects import live
 from projects.services.errors import Problem, Stale
@@ -61,13 +61,3 @@ def _locked(quota: Quota, version: int) -> Quota:
         message = f"Somebody saved a limit meanwhile: it is {now} now. Save again to set yours."
         raise Stale(message, [Problem("", "limit", message)])
     return found
-
-
-def host_drain(host: Host, draining: bool, by: User) -> None:
-    """Let a host start nothing new (what runs goes on), or let it take work again."""
-    with transaction.atomic():
-        changed = Host.objects.filter(pk=host.pk).exclude(draining=draining)
-        if not changed.update(draining=draining):
-            return
-        kind = "host.draining" if draining else "host.undrained"
-        live.site_event(kind, f"site/host/{host.pk}", live.Actor.person(by), name=host.name)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agents import siteboard, usage
 from agents.models import Host, HostReading
-from agents.services import limits
+from agents.services import hosts
 from agents.views.fresh import fresh_response, require_admin
 from agents.views.quotas import csv_file
 from projects import feed, live
@@ -62,7 +62,7 @@ def host_drain(request: HtmxRequest, pk: int) -> HttpResponse:
     )
     return act(
         request,
-        lambda: limits.host_drain(host, draining, request.user),
+        lambda: (hosts.host_drain if draining else hosts.host_undrain)(host.name, request.user),
         to=reverse("agents:site"),
         done=done,
     )

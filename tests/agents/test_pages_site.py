@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from agents import siteboard
 from agents.models import Host, HostReading, Price, Profile, Provider
 from agents.services import providers
 from projects.models import Project, SiteEvent
@@ -65,6 +66,20 @@ def test_host_shows_memory_over_time_with_marks_and_a_table(client, host):
     assert "The same as a table" in page
 
 
+def test_long_series_are_thinned_but_keep_changes_and_the_newest(host):
+    now = timezone.now()
+    HostReading.objects.bulk_create(
+        HostReading(host=host, at=now - timedelta(seconds=5 * n), memory_mb=9, capacity=2,
+                    memory_available_mb=5, reason="Odd." if n == 777 else "")
+        for n in range(1, 3000)
+    )  # fmt: skip
+    newest = HostReading.objects.create(host=host, at=now, memory_mb=9, memory_available_mb=1)
+    kept = siteboard.thinned(HostReading.objects.filter(host=host))
+    assert 200 < len(kept) < 400
+    assert kept[-1] == newest
+    assert [row.reason for row in kept].count("Odd.") == 1
+
+
 def test_span_of_the_charts_is_in_the_address(client, host):
     assert '<option value="24" selected>' in text(client, "/site/?hours=24")
     assert '<option value="6" selected>' in text(client, "/site/?hours=999999999999")
@@ -79,7 +94,7 @@ def test_host_drains_and_takes_work_again(client, host):
     client.post(f"/site/hosts/{host.pk}/drain/", {"draining": 0})
     assert not Host.objects.get().draining
     kinds = SiteEvent.objects.filter(kind__startswith="host.").values_list("kind", "actor")
-    assert list(kinds) == [("host.draining", "person:root"), ("host.undrained", "person:root")]
+    assert list(kinds) == [("host.drained", "person:root"), ("host.undrained", "person:root")]
 
 
 def test_readings_are_taken_along_as_csv(client, host):
