@@ -7,6 +7,7 @@ import json
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,15 @@ from agents.backends.command import CommandBackend
 STREAMS = Path(__file__).parent / "formats"
 KEY = "sk-ant-0123456789-abcdefghij"
 BACKEND = CommandBackend()
+
+
+class Failed(Exception):
+    """A turn that failed: the backend's error, and what was said until then."""
+
+    def __init__(self, error: BackendError, rows: list[Any]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.rows = rows
 
 
 @pytest.fixture
@@ -46,8 +56,7 @@ def take(tmp_path):
         try:
             return BACKEND.run(turn, lambda *row: rows.append(row), lambda: None), rows
         except BackendError as error:
-            error.rows = rows
-            raise
+            raise Failed(error, rows) from error
 
     return run
 
@@ -74,28 +83,28 @@ def test_stream_of_an_agent_becomes_events_usage_session_and_answer(take):
     ],
 )
 def test_refusal_of_the_provider_is_not_the_agents_failure(take, stream, format, kind, owner):
-    with pytest.raises(BackendError) as error:
+    with pytest.raises(Failed) as error:
         take(stream=stream, format=format)
-    assert (error.value.kind, error.value.owner) == (kind, owner)
+    assert (error.value.error.kind, error.value.error.owner) == (kind, owner)
 
 
 def test_reset_time_reaches_who_waits_for_it(take):
-    with pytest.raises(BackendError) as error:
+    with pytest.raises(Failed) as error:
         take(stream="claude_limit", format="claude-stream-json")
-    assert int(error.value.resets_at.timestamp()) == 1_795_582_800
+    assert int(error.value.error.resets_at.timestamp()) == 1_795_582_800
 
 
 def test_turn_without_its_closing_line_failed(take):
-    with pytest.raises(BackendError, match="closes a turn in codex-json") as error:
+    with pytest.raises(Failed, match="closes a turn in codex-json") as error:
         take('print(\'{"type":"thread.started","thread_id":"x"}\')', format="codex-json")
-    assert (error.value.kind, error.value.owner) == ("no_result", "agent")
+    assert (error.value.error.kind, error.value.error.owner) == ("no_result", "agent")
 
 
 def test_words_on_stderr_of_a_provider_that_refused(take):
     script = "import sys; sys.exit('Error: 401 Unauthorized, please run codex login')"
-    with pytest.raises(BackendError) as error:
+    with pytest.raises(Failed) as error:
         take(script, format="codex-json")
-    assert (error.value.kind, error.value.owner) == ("signed_out", "provider")
+    assert (error.value.error.kind, error.value.error.owner) == ("signed_out", "provider")
 
 
 def test_plain_text_is_its_own_summary_and_may_hold_the_answer(take):
@@ -146,7 +155,7 @@ sys.exit("failed with " + key)
 
 
 def test_agent_gets_its_key_and_nothing_that_is_kept_holds_it(take):
-    with pytest.raises(BackendError, match=r"failed with \[redacted\]") as error:
+    with pytest.raises(Failed, match=r"failed with \[redacted\]") as error:
         take(LEAKY)
     kept = json.dumps(error.value.rows) + str(error.value)
     for form in (KEY, KEY[:10], base64.b64encode(KEY.encode()).decode()):
@@ -168,11 +177,11 @@ def test_agent_gets_its_key_and_nothing_that_is_kept_holds_it(take):
     ],
 )
 def test_settings_that_would_not_do_are_refused(settings, says):
-    assert says in BACKEND.problem({"command": ["agent"], **settings})
+    assert says in str(BACKEND.problem({"command": ["agent"], **settings}))
 
 
 def test_secret_keys_can_be_made_readable_by_no_profile(settings, tutti_home):
     for path in (tutti_home, tutti_home / "secret_keys", tutti_home.parent):
         problem = BACKEND.problem({"command": ["agent"], "readable": [str(path)]})
-        assert "holds Tutti's own data" in problem
+        assert "holds Tutti's own data" in str(problem)
     assert BACKEND.problem({"command": ["agent"], "readable": ["/opt/agent"]}) is None

@@ -21,8 +21,14 @@ WORDS = {"claude": "claude-stream-json", "codex": "codex-json", "gemini": "gemin
          "opencode": "opencode-json"}  # fmt: skip
 
 
+def reader_of(word):
+    table = FORMATS[word]
+    assert table is not None
+    return Reader(table, NOW)
+
+
 def read(name):
-    reader = Reader(FORMATS[WORDS[name.partition("_")[0]]], NOW)
+    reader = reader_of(WORDS[name.partition("_")[0]])
     events = []
     for line in (STREAMS / f"{name}.jsonl").read_text().splitlines():
         events += reader.line(line)
@@ -48,7 +54,7 @@ def test_turn_that_ended_well(name, session, tokens, cost, result):
     assert ((used.input_tokens, used.output_tokens), used.quality) == (tokens, "exact")
     assert used.cost is None if cost is None else used.cost == pytest.approx(cost)
     assert answer_of(reader.final, "build") == result
-    assert [data["path"] for kind, data in events if data.get("path")][0].endswith("calc.py")
+    assert next(data["path"] for _, data in events if data.get("path")).endswith("calc.py")
     assert {"message", "tool"} <= {kind for kind, _ in events}
 
 
@@ -102,7 +108,7 @@ def test_trouble_that_passed_fails_no_turn():
 
 
 def test_trouble_that_did_not_pass_is_why_a_process_ended_badly():
-    reader = Reader(FORMATS["claude-stream-json"], NOW)
+    reader = reader_of("claude-stream-json")
     reader.line('{"type":"system","subtype":"api_retry","error_status":429,"error":"rate_limit"}')
     assert reader.failed(badly=False) is None
     assert reader.failed(badly=True).kind == "rate_limited"
@@ -110,10 +116,10 @@ def test_trouble_that_did_not_pass_is_why_a_process_ended_badly():
 
 
 def test_usage_that_lacks_a_number_is_unknown_and_never_zero():
-    reader = Reader(FORMATS["codex-json"], NOW)
+    reader = reader_of("codex-json")
     reader.line('{"type":"turn.completed","usage":{"input_tokens":5,"output_tokens":null}}')
     assert (reader.usage.quality, reader.usage.output_tokens) == ("unknown", None)
-    reader = Reader(FORMATS["opencode-json"], NOW)
+    reader = reader_of("opencode-json")
     reader.line('{"type":"step_finish","part":{"tokens":{"input":5,"output":1},"cost":0.1}}')
     reader.line('{"type":"step_finish","part":{"cost":0.1}}')
     assert (reader.usage.quality, reader.usage.input_tokens) == ("unknown", None)
@@ -185,8 +191,8 @@ types = st.sampled_from(["assistant", "result", "error", "item.completed", "turn
     st.sampled_from(["message", "item", "part", "usage", "error", "stats", "content", "result",
                      "is_error", "delta", "role", "total_cost_usd"]), shapes))  # fmt: skip
 def test_no_shape_of_a_line_breaks_the_reader(format, type, rest):
-    reader = Reader(FORMATS[format], NOW)
+    reader = reader_of(format)
     for kind, data in [*reader.line(json.dumps({"type": type, **rest})), *reader.close()]:
-        assert isinstance(kind, str) and isinstance(data, dict)
+        json.dumps([kind, data])
     reader.failed(badly=True)
     answer_of(reader.final, "build")
