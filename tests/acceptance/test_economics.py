@@ -17,6 +17,9 @@ from projects.services.projects import ceiling_set
 from tests.acceptance.stage import APPROVE, STUB, Stage, Turn, code, need, part, verdict
 from tests.acceptance.test_s10_split import big
 
+#: Two plans of whole jobs, on a machine that may have much else to do.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def finished(team) -> Stage:
