@@ -148,11 +148,11 @@ def test_a_worker_dies_with_its_killed_master_and_comes_back(home, services, tmp
     program = processes.workers("faults", 2, actors="tests.faults.actors")
     with Processes([program], home=home) as running:
         actors.sign.send(str(first))
-        worker = psutil.Process(int(until(lambda: first.exists() and first.read_text())))
+        worker = psutil.Process(int(until(lambda: first.exists() and first.read_text(), seconds=60)))
         master = running.pids()["faults"]
         assert worker.ppid() == master
         os.kill(master, signal.SIGKILL)
         until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
         actors.sign.send(str(second))
-        assert int(until(lambda: second.exists() and second.read_text())) != worker.pid
+        assert int(until(lambda: second.exists() and second.read_text(), seconds=60)) != worker.pid
     assert not family(home)
