@@ -71,6 +71,7 @@ def check_invariants() -> list[str]:
         *_counters(),
         *_merges(),
         *_hubs(),
+        *_yielded(),
         *budgets.violations(),
     ]
 
@@ -143,6 +144,14 @@ def _merges() -> list[str]:
         if not Merge.objects.filter(module=module, status="merged").exists():
             found.append(f"{module.slug} is merged without a merge.")
     return found
+
+
+def _yielded() -> list[str]:
+    """A run that gave way for want of memory is nobody's failure."""
+    wrong = Run.objects.filter(reason_kind=runs.MEMORY, ended_at__isnull=False).exclude(
+        status=Run.Status.INTERRUPTED, reason_owner=Run.Owner.TUTTI
+    )
+    return [f"Run {run.pk} gave way, but ended as {run.status}." for run in wrong]
 
 
 def _hubs() -> list[str]:

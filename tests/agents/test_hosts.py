@@ -79,6 +79,7 @@ def test_of_eight_processes_one_reads(transactional_db):
 
 def test_old_points_of_its_history_go(db):
     host = hosts.host_read()
+    assert host is not None
     old = timezone.now() - timedelta(days=8)
     HostReading.objects.bulk_create(
         HostReading(host=host, at=old, memory_mb=1, memory_available_mb=1) for _ in range(50)

@@ -41,7 +41,6 @@ def test_its_profiles_limit(tmp_path):
 def test_the_kernels_choice_when_the_machine_had_no_more(tmp_path, monkeypatch):
     kills = itertools.count(7)
     monkeypatch.setattr(machine, "oom_kills", lambda: next(kills))
-    monkeypatch.setattr(sandbox.machine, "oom_kills", lambda: next(kills))
     error = refused(tmp_path, KILLED)
     assert (error.kind, error.owner) == ("out_of_memory", "tutti")
     assert "this machine had no more" in str(error) and "give the machine more" in str(error)
@@ -68,4 +67,4 @@ def test_what_a_command_took_is_measured_with_its_children(tmp_path):
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
     child = "held = b'x' * 80_000_000; import time; time.sleep(0.4)"
     ended = sandbox.run(["python3", "-c", script, child], workspace=tmp_path)
-    assert ended.code == 0 and 76 < ended.memory_peak_mb < 300
+    assert ended.code == 0 and 76 < (ended.memory_peak_mb or 0) < 300

@@ -51,7 +51,8 @@ def test_no_choice_breaks_a_limit(wanted, slots, lanes) -> None:
 @given(crowds(), st.integers(1, 6))
 @settings(deadline=None)
 def test_whatever_is_wanted_starts_in_the_end(wanted, slots) -> None:
-    waiting, working, started = list(wanted), {}, []
+    waiting, started = list(wanted), []
+    working: dict[Wanted, int] = {}
     for now in range(len(wanted) * ROUNDS + 1):
         working = {run: end for run, end in working.items() if end > now}
         free = slots - sum(run.needs_slot for run in working)
