@@ -148,7 +148,9 @@ def test_a_worker_dies_with_its_killed_master_and_comes_back(home, services, tmp
     program = processes.workers("faults", 2, actors="tests.faults.actors")
     with Processes([program], home=home) as running:
         actors.sign.send(str(first))
-        worker = psutil.Process(int(until(lambda: first.exists() and first.read_text(), seconds=60)))
+        worker = psutil.Process(
+            int(until(lambda: first.exists() and first.read_text(), seconds=60))
+        )
         master = running.pids()["faults"]
         assert worker.ppid() == master
         os.kill(master, signal.SIGKILL)
