@@ -45,7 +45,7 @@ class AcpBackend:
             with session.talk.metered():
                 outcome, said = session.prompt(turn, sink, stop)
         else:
-            settings = acp_settings.read(turn.settings)
+            settings = acp_settings.read(turn.settings, turn.secrets)
             with start_slot(stop):
                 if stop() is not None:
                     raise Stopped
@@ -72,7 +72,6 @@ def _started(settings: Settings, turn: Turn) -> sandbox.Interactive:
             env={
                 "PATH": _path(settings, turn),
                 **settings.environment,
-                **turn.secrets,
                 "HOME": str(turn.home),
             },
             network=turn.network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,10 @@ from agents.backends.acp_guest import POLICIES
 from agents.backends.agents_known import KNOWN
 from agents.backends.command import given_problem
 
+QUALITIES = ("exact", "last_step", "estimated", "unknown")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The sandbox's own program starts with these variables, before anything is confined.
+_FORBIDDEN = ("LD_", "DYLD_", "GLIBC_", "GCONV_", "TUTTI_")
 _SECONDS = {
     "timeout_seconds": 3600.0,
     "idle_seconds": 300.0,
@@ -62,9 +67,8 @@ def problem(settings: Mapping[str, Any]) -> str | None:
         return "command is a list of texts."
     if found := given_problem(dict(settings)):
         return found
-    variables = settings.get("variables", {})
-    if not isinstance(variables, dict) or not _is_words([*variables, *variables.values()]):
-        return 'variables is an object of texts, e.g. {"MY_AGENT_HOME": "/opt/my-agent"}.'
+    if found := _variables_problem(settings.get("variables", {})):
+        return found
     options = settings.get("options", {})
     if not isinstance(options, dict) or not all(
         isinstance(v, str | bool) for v in options.values()
@@ -76,6 +80,8 @@ def problem(settings: Mapping[str, Any]) -> str | None:
         value = settings.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             return f"{name} is a number of seconds above 0."
+    if settings.get("trust", "exact") not in QUALITIES:
+        return f"trust is one of {', '.join(QUALITIES)}."
     for name in ("memory_mb", "output_mb"):
         value = settings.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -83,8 +89,17 @@ def problem(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
-def read(settings: Mapping[str, Any]) -> Settings:
-    """The settings in force; they must have no problem."""
+def _variables_problem(variables: Any) -> str | None:
+    if not isinstance(variables, dict) or not _is_words([*variables, *variables.values()]):
+        return 'variables is an object of texts, e.g. {"MY_AGENT_HOME": "/opt/my-agent"}.'
+    for name in variables:
+        if not _NAME.fullmatch(name) or name.startswith(_FORBIDDEN):
+            return f"{name} is no variable that an agent may be given."
+    return None
+
+
+def read(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> Settings:
+    """The settings in force, with the keys of the account; they must have no problem."""
     known = KNOWN[settings.get("agent", "other")]
     command = tuple(settings.get("command") or known.command)
     names = [*known.env, *settings.get("env", [])]
@@ -95,7 +110,7 @@ def read(settings: Mapping[str, Any]) -> Settings:
     return Settings(
         title=title,
         command=command,
-        environment={**known.variables, **passed, **settings.get("variables", {})},
+        environment={**known.variables, **passed, **settings.get("variables", {}), **secrets},
         keys=known.keys,
         readable=tuple(Path(path) for path in settings.get("readable", [])),
         install=known.install,

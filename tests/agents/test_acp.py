@@ -325,7 +325,7 @@ def test_sign_in_by_a_key_or_a_sentence_that_says_what_to_do(stage):
     error = stage.fails("one", "locked")
     assert (error.kind, error.owner) == ("signed_out", "provider")
     assert "run my-agent login" in str(error)
-    assert stage.turn("one", "locked", variables={"AGENT_KEY": "k"}).result["summary"] == "done"
+    assert stage.turn("one", "locked", secrets={"AGENT_KEY": "k" * 20}).result["summary"] == "done"
 
 
 def test_bad_settings_say_what_to_do(stage):
@@ -344,6 +344,8 @@ def test_bad_settings_say_what_to_do(stage):
     assert "choose one of" in str(backend.problem({"agent": "nobody"}))
     assert "no agent" in str(backend.problem({"agent": "opencode", "env": ["DATABASE_URL"]}))
     assert backend.problem({"agent": "opencode"}) is None
+    preload = {"agent": "opencode", "variables": {"LD_PRELOAD": "/ws/evil.so"}}
+    assert "LD_PRELOAD" in str(backend.problem(preload))
 
 
 def test_nothing_of_the_servers_environment_reaches_the_agent(stage, monkeypatch):
