@@ -115,14 +115,17 @@ def provider_stopped(work: Work, error: BackendError) -> list[Run]:
 
     It is nobody's failure and counts as none. The breaker knows before anything else starts.
     """
-    work.log.add("paused", {"reason": str(error), "kind": error.kind, "owner": error.owner})
+    reason = work.log.redactor.text(str(error))
+    work.log.add("paused", {"reason": reason, "kind": error.kind, "owner": error.owner})
     run = work.run
     knows = error.kind in ("quota", "provider")
-    if run.provider and error.kind == "rate_limited":
+    if run.provider and error.kind in ("rate_limited", "overloaded"):
         provider_limited(run.provider, error.retry_after)
         knows = True
-    elif run.provider and error.kind == "exhausted":
-        provider_exhausted(run.provider, error.resets_at, str(error))
+    elif run.provider and error.kind in ("exhausted", "signed_out"):
+        # Nobody signs in by waiting: nothing starts into that wall until an admin resets it, but
+        # for a try now and then.
+        provider_exhausted(run.provider, error.resets_at, reason)
         knows = True
 
     def then(change: live.Change) -> None:
@@ -136,7 +139,7 @@ def provider_stopped(work: Work, error: BackendError) -> list[Run]:
         return runs.run_end(
             run,
             Run.Status.INTERRUPTED,
-            reason=str(error),
+            reason=reason,
             reason_kind=error.kind,
             reason_owner=Run.Owner.PROVIDER,
             then=then,

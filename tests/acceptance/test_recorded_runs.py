@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
@@ -21,6 +22,8 @@ from projects.services.errors import Refused
 from reviews.models import CheckResult
 from tests.acceptance.stage import part
 
+STREAMS = Path(__file__).parent.parent / "agents" / "formats"
+CLAUDE = "claude-stream-json"
 KEY = "sk-ant-0123456789-abcdefghij"
 AGENT = """
 import json, os, pathlib, sys
@@ -174,3 +177,28 @@ def tables_with(text):
             )
             found += [name] if cursor.fetchone()[0] else []
     return found
+
+
+@pytest.mark.parametrize(
+    ("stream", "breaker", "says"),
+    [
+        ("claude_signed_out", "exhausted", "Enter the account's key"),
+        ("claude_limit", "exhausted", "account is used up"),
+        ("claude_overloaded", "throttled", "too fast"),
+    ],
+)
+def test_refusal_of_a_provider_pauses_its_account_and_counts_as_nobodys_failure(
+    team, stream, breaker, says
+):
+    stage = team(part("shop"))
+    provider = Provider.objects.create(name="anthropic")
+    lines = (STREAMS / f"{stream}.jsonl").read_text()
+    settings = {"command": ["python3", "-c", f"print({lines!r}, end='')"]}
+    profile_set(stage.project, "executor", "command", "m", {**settings, "format": CLAUDE},
+                stage.owner, provider=provider)  # fmt: skip
+    stage.run()
+    run = stage.runs("shop", "build")[0]
+    assert (run.status, run.reason_owner) == ("interrupted", "provider")
+    provider.refresh_from_db()
+    assert provider.breaker == breaker and says in provider.reason
+    assert stage.module("shop").failures == 0
