@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from typing import Any, cast
 
 import acp
@@ -184,10 +185,10 @@ class Session:
         usage = self._priced(usage_of(data, self.settings.trust), ear)
         outcome = Outcome(usage=usage, session=self.id, sandbox=sandbox.level())
         outcome.seconds = time.monotonic() - began
-        if usage.source or usage.cost is not None:
-            sink("usage", {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens,
-                           "quality": usage.quality, "source": usage.source, "cost": usage.cost,
-                           "currency": usage.currency})  # fmt: skip
+        if usage.source:
+            # What is unknown is left out: it is no number.
+            known = {name: value for name, value in asdict(usage).items() if value is not None}
+            sink("usage", known)
         if order.why is not None:
             outcome.exit_code = None
         if order.why is not None and not order.why.startswith("stopped:"):

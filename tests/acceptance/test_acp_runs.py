@@ -8,9 +8,10 @@ from pathlib import Path
 from django.db import connection
 
 from agents import sandbox
-from agents.models import Request
+from agents.models import Request, Run
 from agents.services.answers import request_answer
 from agents.services.profiles import profile_set
+from agents.supervision import supervisor
 from agents.workspaces import Workspace
 from projects.models import Attention
 from tests.acceptance.stage import code, given
@@ -72,6 +73,32 @@ def test_a_person_answers_a_running_agent(team):
     answers = [row.data["answer"] for row in rows]
     assert (answers[0], answers[-1]) == ("allow", "reject")
     assert not Attention.objects.filter(kind="question", closed_at=None).exists()
+
+
+def test_an_interrupted_run_goes_on_in_its_session(team):
+    stage = team(given("a"))
+    executor(stage, "pauses")
+    builds = Run.objects.filter(kind="build")
+
+    def shut_down():
+        until(lambda: builds.filter(status="running").exclude(session="").first(), seconds=60)
+        supervisor.shutting_down.set()
+        until(lambda: builds.filter(status="interrupted").first(), seconds=60)
+        supervisor.shutting_down.clear()
+        connection.close()
+
+    thread = threading.Thread(target=shut_down)
+    thread.start()
+    try:
+        stage.run()
+    finally:
+        thread.join()
+        supervisor.shutting_down.clear()
+    assert stage.statuses() == {"a": "merged"}
+    first, last = stage.runs("a", "build")[0], stage.runs("a", "build")[-1]
+    assert (first.status, last.status) == ("interrupted", "succeeded")
+    assert last.session == first.session
+    assert last.turns == 1
 
 
 def test_an_agent_that_dies_costs_its_run_alone(team):

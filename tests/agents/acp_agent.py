@@ -250,6 +250,9 @@ def build(name, text):
     right = "?" if not remembered() else name
     Path(f"{name}.py").write_text(f'def answer():\n    return "{right}"\n')
     Path(os.environ["HOME"], f"prompt-{len(remembered())}.txt").write_text(text)
+    if "pauses" in WORDS and not remembered():
+        remember("cut off")
+        wait()
     if "asks" in WORDS:
         ask("execute", "rm -rf build")
     mark = Path(os.environ["HOME"], "died")
@@ -265,6 +268,8 @@ def prompt(text):
     name = next((word[6:] for word in WORDS if word.startswith("build=")), "")
     if name:
         build(name, text)
+    if cancelled:
+        return {"result": {"stopReason": "cancelled"}}
     words = [] if name else text.split()
     for word in words:
         name, _, value = word.partition(":")
