@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from agents.backends.base import Question
 from agents.models import Request, Run
+from agents.services.secrets import redactor
 from projects import live
 from projects.models import Role
 from projects.services.attention import attention_close, attention_open
@@ -78,7 +79,8 @@ class Asker:
     def _ask(self, question: Question) -> int:
         module = self.run.module
         assert module is not None
-        text = f"May the agent of {module.slug} do this: {question.title}?"
+        secrets = redactor()
+        text = secrets.text(f"May the agent of {module.slug} do this: {question.title}?")
         with live.change(self.run.project_id) as change:
             request = Request.objects.create(
                 project_id=self.run.project_id,
@@ -86,7 +88,7 @@ class Asker:
                 run=self.run,
                 kind=Request.Kind.QUESTION,
                 question=clean_text(text, 4000),
-                data={"tool": question.tool, "paths": list(question.paths)},
+                data=secrets.data({"tool": question.tool, "paths": question.paths}),
             )
             attention_open(
                 change.project,
