@@ -50,8 +50,11 @@ class Hold:
 # --- Reading -------------------------------------------------------------------------------------
 
 
-def estimate_for(profile: Profile, kind: str) -> Estimate:
-    """What one turn of this kind will need, by earlier turns of the same backend and model."""
+def estimate_for(profile: Profile, kind: str, prices: Sequence[Price] | None = None) -> Estimate:
+    """What one turn of this kind will need, by earlier turns of the same backend and model.
+
+    `prices` are all that were entered, for those who ask more than once.
+    """
     rows = (
         Run.objects.filter(
             kind=kind, backend=profile.backend, model=profile.model, input_tokens__isnull=False
@@ -60,17 +63,24 @@ def estimate_for(profile: Profile, kind: str) -> Estimate:
         .values_list("input_tokens", "output_tokens", "turns")[:TURNS]
     )
     turns = [((tin or 0) // max(1, n), (out or 0) // max(1, n)) for tin, out, n in rows]
-    found = rates_of(profile.provider_id, profile.model)
+    prices = list(Price.objects.all()) if prices is None else prices
+    found = _rates_among(prices, profile.provider_id, profile.model)
     if found:
         return quotas.estimate(kind, turns, found)
-    known = quotas.dearest(_rates(price) for price in Price.objects.all())
+    known = quotas.dearest(_rates(price) for price in prices)
     return quotas.estimate(kind, turns, known, is_priced=False)
 
 
 def rates_of(provider_id: int | None, model: str) -> quotas.Rates | None:
     """The price of a model at this account, else at any; None where nobody entered one."""
-    rows = Price.objects.filter(Q(provider=provider_id) | Q(provider=None), model=model)
-    price = rows.order_by(F("provider").asc(nulls_last=True)).first()
+    return _rates_among(list(Price.objects.filter(model=model)), provider_id, model)
+
+
+def _rates_among(
+    prices: Iterable[Price], provider_id: int | None, model: str
+) -> quotas.Rates | None:
+    found = {price.provider_id: price for price in prices if price.model == model}
+    price = found.get(provider_id) or found.get(None)
     return _rates(price) if price else None
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F, Q
 
 from agents.backends import KINDS
 from agents.models import Profile, Provider
@@ -31,9 +32,19 @@ DEFAULT_MODELS = {
 
 def profile_for(project: Project, role: str) -> Profile:
     """The profile in force for a role in a project."""
-    rows = Profile.objects.filter(role=role, project__in=[project.pk]).first()
-    site = rows or Profile.objects.filter(role=role, project=None).first()
-    return site or Profile(role=role, backend="replay", model=DEFAULT_MODELS[Profile.Role(role)])
+    return profiles_for(project)[role]
+
+
+def profiles_for(project: Project) -> dict[str, Profile]:
+    """Role to the profile in force for it in a project: its own, else the site's, else replay."""
+    rows = Profile.objects.filter(Q(project=project.pk) | Q(project=None))
+    # The site's come first, so that the project's own take their place.
+    ordered = rows.select_related("provider").order_by(F("project").asc(nulls_first=True))
+    found = {
+        role.value: Profile(role=role, backend="replay", model=model)
+        for role, model in DEFAULT_MODELS.items()
+    }
+    return found | {profile.role: profile for profile in ordered}
 
 
 def profile_set(
@@ -54,6 +65,9 @@ def profile_set(
         raise Refused(f"There is no role {role}.", [Problem("", "role", "Unknown role.")])
     if backend not in KINDS:
         message = f"There is no backend {backend}; choose one of {', '.join(sorted(KINDS))}."
+        raise Refused(message, [Problem("", "backend", message)])
+    if backend == "llm" and role != Profile.Role.ORCHESTRATOR:
+        message = "A model alone can only be the orchestrator; choose an agent for this role."
         raise Refused(message, [Problem("", "backend", message)])
     if problem := KINDS[backend].problem(settings):
         raise Refused(problem, [Problem("", "settings", problem)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,10 +12,10 @@ from django.utils import timezone
 
 from agents import quotas
 from agents.capacity import Limit
-from agents.models import Profile, Provider, Quota, QuotaEntry, Run
+from agents.models import Price, Profile, Provider, Quota, QuotaEntry, Run
 from agents.quotas import Estimate, Rule, Use
 from agents.services import budgets, providers
-from agents.services.profiles import ROLE_OF, profile_for
+from agents.services.profiles import ROLE_OF, profiles_for
 from projects.models import Module, Plan, Project
 
 M = Quota.Measure
@@ -74,14 +74,16 @@ def limits_of(project: Project) -> list[Limit]:
     """What quotas and providers let the project run, as far as they bind all of its roles."""
     now = timezone.now()
     rows = list(budgets.touching(project).select_related("provider", "user"))
-    profiles = [profile_for(project, role) for role in Profile.Role.values]
-    accounts = {profile.provider_id for profile in profiles}
+    if not rows and not _is_any_broken():
+        return []
+    profiles = profiles_for(project)
+    accounts = {profile.provider_id for profile in profiles.values()}
     only = accounts.pop() if len(accounts) == 1 else None
     found = []
     if only is not None and (limit := _provider_limit(project, only, now)):
         found.append(limit)
     user = budgets.user_of(_plan(project))
-    kinds = _estimates(project) if rows else {}
+    kinds = _estimates(project, profiles) if rows else {}
     for quota in budgets.applying(rows, project.pk, only, user):
         # The kind that needs least tells how many more could start at all.
         kind, least = min(kinds.items(), key=lambda pair: pair[1].of(quota.measure))
@@ -94,14 +96,18 @@ def _plan(project: Project) -> Plan | None:
     return Plan.objects.filter(project=project, status=Plan.Status.APPROVED).first()
 
 
-def _estimates(project: Project) -> dict[str, Estimate]:
+def _is_any_broken() -> bool:
+    return Provider.objects.exclude(breaker=Provider.Breaker.CLOSED).exists()
+
+
+def _estimates(project: Project, profiles: Mapping[str, Profile]) -> dict[str, Estimate]:
     """What a turn of each kind needs that the project's modules want next."""
     open_ = Module.objects.filter(project=project, status__in=list(NEXT))
     found = set(open_.order_by().values_list("status", flat=True).distinct())
     kinds = {NEXT[Module.Status(status)] for status in found} or set(NEXT.values())
+    prices = list(Price.objects.all())
     return {
-        kind: budgets.estimate_for(profile_for(project, ROLE_OF[kind]), kind)
-        for kind in sorted(kinds)
+        kind: budgets.estimate_for(profiles[ROLE_OF[kind]], kind, prices) for kind in sorted(kinds)
     }
 
 
@@ -157,14 +163,15 @@ def walls(project: Project, kinds: Iterable[str]) -> dict[str, Wall]:
     """For each kind of run that can't start now for quota or provider, why and until when."""
     now = timezone.now()
     rows = list(budgets.touching(project).select_related("provider", "user"))
-    if not rows and not Provider.objects.exclude(breaker=Provider.Breaker.CLOSED).exists():
+    if not rows and not _is_any_broken():
         return {}
     user = budgets.user_of(_plan(project))
+    profiles, prices = profiles_for(project), list(Price.objects.all())
     found = {}
     for kind in kinds:
         if role := ROLE_OF.get(kind):
-            profile = profile_for(project, role)
-            if wall := _wall(project, rows, profile, kind, user, now):
+            need = budgets.estimate_for(profiles[role], kind, prices)
+            if wall := _wall(project, rows, profiles[role], kind, user, now, need):
                 found[kind] = wall
     return found
 
@@ -173,7 +180,8 @@ def wall_of(run: Run, profile: Profile) -> Wall | None:
     """Why a run can't take its next turn, in words; None when nothing is known against it."""
     rows = list(budgets.touching(run.project).select_related("provider", "user"))
     now, user = timezone.now(), budgets.user_of(run.plan)
-    return _wall(run.project, rows, profile, run.kind, user, now, is_at_work=True)
+    need = budgets.estimate_for(profile, run.kind)
+    return _wall(run.project, rows, profile, run.kind, user, now, need, is_at_work=True)
 
 
 def _wall(
@@ -183,6 +191,7 @@ def _wall(
     kind: str,
     user: int | None,
     now: datetime,
+    need: Estimate,
     *,
     is_at_work: bool = False,
 ) -> Wall | None:
@@ -195,7 +204,6 @@ def _wall(
             limit = _provider_limit(project, account.pk, now)
             if limit:
                 return Wall(limit)
-    need = budgets.estimate_for(profile, kind)
     blocking = [
         quota
         for quota in budgets.applying(rows, project.pk, profile.provider_id, user)
