@@ -69,6 +69,8 @@ class Session:
         self.conn: Any = None
         self.about: InitializeResponse | None = None
         self.id = ""
+        #: Models and modes that may be chosen.
+        self.offers: dict[str, list[str]] = {}
         self.prompts = 0
         #: Cumulative cost up to the last turn; None while it is unknown.
         self.cost: float | None = None
@@ -113,7 +115,7 @@ class Session:
             raise self._gone(error, turn) from error
         ear.close()
         self.cost = ear.cost if turn.session == self.id else 0.0
-        sink("session", {"id": self.id, **acp_setup.introduced(self.about)})
+        sink("session", {"id": self.id, **acp_setup.introduced(self.about), **self.offers})
 
     async def _open(self, turn: Turn) -> None:
         self.wire = Wire(
@@ -138,6 +140,7 @@ class Session:
             self.id, response = await acp_setup.session(self.conn, self.about, turn, self.settings)
         finally:
             self.is_replaying = False
+        self.offers = acp_setup.offered(response)
         await acp_setup.configure(self.conn, self.id, response, turn, self.settings, self._note)
 
     # --- A turn --------------------------------------------------------------------------------

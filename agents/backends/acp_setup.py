@@ -198,6 +198,19 @@ def _unknown(sentence: str) -> BackendError:
     return BackendError(text, kind="settings", owner="tutti", permanent=True)
 
 
+def offered(response: Any) -> dict[str, list[str]]:
+    """The models and modes that a session offers, as far as the agent says them."""
+    found: dict[str, list[str]] = {}
+    for option in getattr(response, "config_options", None) or []:
+        for what in ("model", "mode"):
+            if what in (option.id, option.category):
+                found.setdefault(f"{what}s", [clean_text(v, 120) for v in _values(option)[:100]])
+    modes = getattr(response, "modes", None)
+    if modes and "modes" not in found:
+        found["modes"] = [clean_text(mode.id, 120) for mode in modes.available_modes[:100]]
+    return found
+
+
 def introduced(about: InitializeResponse | None) -> dict[str, str]:
     """An agent's own name and version, as far as it says them."""
     info = about.agent_info if about else None

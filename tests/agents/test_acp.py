@@ -123,7 +123,9 @@ def test_a_turn_gives_its_answer_usage_and_cost(stage):
     assert (stage.workspace / "owned.txt").read_text() == "made\n"
     assert (stage.home / "set-model").read_text() == "big"
     assert (stage.home / "set-mode").read_text() == "plan"
-    assert stage.of("session")[0]["agent"] == "tester"
+    session = stage.of("session")[0]
+    assert (session["agent"], session["version"]) == ("tester", "1.2")
+    assert (session["models"], session["modes"]) == (["small", "big"], ["build", "plan"])
     assert outcome.sandbox == sandbox.level()
 
 
