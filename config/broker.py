@@ -42,6 +42,11 @@ class DatabaseConnections(Middleware):
 class RunsEnd(Middleware):
     """Tell the runs of this process that their worker stops, so that they end within seconds."""
 
+    def after_process_boot(self, *args: Any, **kwargs: Any) -> None:
+        # Imported while nothing works yet: a master that dies between a worker's first message and
+        # the end of its start leaves it waiting for ever (dramatiq 2.2 signals it by a condition).
+        shutting_down()
+
     def after_worker_boot(self, *args: Any, **kwargs: Any) -> None:
         from agents.supervision import supervisor  # As below.
 
