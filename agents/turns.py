@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from agents import assignments, conversations, meters, sandbox
+from agents import assignments, conversations, given, meters, sandbox
 from agents import quotas as quota_rules
 from agents.backends import KINDS
 from agents.backends.base import BackendError, Outcome, Sink, Turn
@@ -102,6 +102,8 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     run = work.run
     profile = runs.profile_of(run)
     provide(work)
+    files = given.files_of(work, profile, workspace.commit)
+    assignment = given.with_files(assignment, files)
     text = work.log.redactor.text(assignment.text)
     sent = {
         "turn": run.turns + 1,
@@ -139,6 +141,7 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         secrets=_secrets(profile),
         follow_up=str(sent.get("follow_up", "")),
         owns=_may_change(work),
+        files=files,
         kept=work.kept,
         ask=Asker(run) if run.module else None,
     )

@@ -37,5 +37,6 @@ KINDS = Kinds(
         "replay": "agents.backends.replay.ReplayBackend",
         "command": "agents.backends.command.CommandBackend",
         "acp": "agents.backends.acp.AcpBackend",
+        "llm": "agents.backends.llm.LlmBackend",
     }
 )

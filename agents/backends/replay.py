@@ -36,7 +36,7 @@ class ReplayBackend:
         scale = turn.settings.get("scale", turn.replay.get("scale", 1.0))
         argv = [sys.executable, "-I", "-S", str(PLAYER), "--scale", str(scale)]
         return run_agent(
-            argv, turn, sink, stop, stdin=path.read_bytes(), readable=[PLAYER, *_interpreter()]
+            argv, turn, sink, stop, stdin=path.read_bytes(), readable=[PLAYER, *interpreter()]
         )
 
     def problem(self, settings: dict[str, Any]) -> str | None:
@@ -46,5 +46,6 @@ class ReplayBackend:
         return None
 
 
-def _interpreter() -> list[Path]:
+def interpreter() -> list[Path]:
+    """What Tutti's own Python needs to run a script in the sandbox."""
     return [Path(sys.prefix), Path(sys.base_prefix)]
