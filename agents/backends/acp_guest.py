@@ -26,6 +26,7 @@ from acp.schema import (
 
 from agents.backends.acp_events import paths_of
 from agents.backends.base import Ask, Question
+from agents.backends.events import Words
 from projects.text import clean_text
 from reviews.ownership import matches
 
@@ -53,8 +54,8 @@ class Guest:
     `owns` are the globs of the paths that it may change. `note` puts a row into the run's log.
     """
 
-    def __init__(self, root: Path, note: Note) -> None:
-        self.root, self.note = root, note
+    def __init__(self, root: Path, note: Note, words: Words) -> None:
+        self.root, self.note, self.words = root, note, words
         self.policy, self.owns = ALLOW, tuple[str, ...]()
         self.can_ask = False
         self.is_cancelled = False
@@ -93,7 +94,8 @@ class Guest:
         call = tool_call.model_dump(by_alias=True, exclude_none=True)
         paths = [self.relative(path) for path in paths_of(call)]
         kind = str(call.get("kind", ""))
-        title = clean_text(str(call.get("title") or kind or "a tool"), 300)
+        # A secret that a cut leaves half of would no longer be known as one.
+        title = clean_text(self.words.text(str(call.get("title") or kind or "a tool")), 300)
         decision = decide(self.policy, kind, paths, self.owns)
         granted: bool | None = decision == ALLOW
         if decision == ASK:

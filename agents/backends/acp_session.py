@@ -61,7 +61,7 @@ class Session:
         self.words = Words(turn.secrets.values(), turn.workspace)
         self.loop = asyncio.new_event_loop()
         self.waiting: list[tuple[str, dict[str, Any]]] = []
-        self.guest = Guest(turn.workspace, self._note)
+        self.guest = Guest(turn.workspace, self._note, self.words)
         self.pause: asyncio.Future[None] | None = None
         self.heard = time.monotonic()
         self.wire: Wire | None = None

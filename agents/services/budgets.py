@@ -89,8 +89,8 @@ def _rates(price: Price) -> quotas.Rates:
 
 
 def user_of(plan: Plan | None) -> int | None:
-    """Whose quota counts: the person who approved the plan."""
-    return plan.decided_by_id if plan else None
+    """Whose quota counts: the person who approved the plan, or who asks for one."""
+    return (plan.decided_by_id or plan.proposal_by_id) if plan else None
 
 
 def applying(
@@ -110,11 +110,12 @@ def applying(
 
 def touching(project: Project) -> QuerySet[Quota]:
     """Every quota that a run of the project may touch, in the order of their locks."""
-    users = Plan.objects.filter(project=project, decided_by__isnull=False).values("decided_by")
+    plans = Plan.objects.filter(project=project)
     return Quota.objects.filter(
         Q(scope__in=[Quota.Scope.SITE, Quota.Scope.PROVIDER])
         | Q(project=project)
-        | Q(user__in=users)
+        | Q(user__in=plans.filter(decided_by__isnull=False).values("decided_by"))
+        | Q(user__in=plans.filter(proposal_by__isnull=False).values("proposal_by"))
     ).order_by("pk")
 
 
