@@ -13,10 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents import scoping, syscalls
+
 BUBBLEWRAP, UNCONFINED = "bubblewrap", "unconfined"
 HOME = "/home/agent"
+_YES = ("1", "yes", "true", "on")
+# Not --disable-userns: what it makes no longer dies with its parent. The filter of system calls
+# refuses namespaces of users instead, in which a guest would get rights to mount.
 _FLAGS = ("--unshare-all", "--die-with-parent", "--new-session", "--hostname", "tutti",
           "--cap-drop", "ALL")  # fmt: skip
+# The kernel lets root's user id write its settings, whatever capabilities were dropped.
+_KERNEL = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/sysrq-trigger")
+SCOPE = str(Path(scoping.__file__).absolute())
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nagent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n"
 _GROUP = "root:x:0:\nagent:x:{gid}:\n"
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl",
@@ -47,11 +55,19 @@ def _probe() -> str:
     if bwrap is None:
         return UNCONFINED
     with tempfile.TemporaryDirectory(prefix="tutti-probe-") as name:
-        words = command(["/bin/sh", "-c", ":"], Place(Path(name)), Path(name), None)
+        barred = syscalls.pipe()
+        place = Place(Path(name), network=True)
+        words = command(["/bin/sh", "-c", ":"], place, Path(name), None, barred)
+        handed = [barred] if barred >= 0 else []
         try:
-            done = subprocess.run(words, capture_output=True, timeout=20, cwd="/", env={})
+            done = subprocess.run(
+                words, capture_output=True, timeout=20, cwd="/", env={}, pass_fds=handed
+            )
         except (OSError, subprocess.TimeoutExpired):
             return UNCONFINED
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
     return BUBBLEWRAP if done.returncode == 0 else UNCONFINED
 
 
@@ -79,17 +95,36 @@ def python() -> str:
     return os.path.realpath(sys.executable)
 
 
-def command(argv: Sequence[str], place: Place, scratch: Path, status_fd: int | None) -> list[str]:
+def refusal() -> str | None:
+    """Say why nothing may be started on this host; None when it may."""
+    if level() == BUBBLEWRAP or os.environ.get("TUTTI_ALLOW_UNCONFINED", "").lower() in _YES:
+        return None
+    return (
+        "Agents and checks cannot be confined on this host, so they do not start: bubblewrap does"
+        " not work here (“manage.py sandbox_test” says more). Allow user namespaces or install"
+        " bubblewrap; or, if agents may read and change all that Tutti itself may, set"
+        " TUTTI_ALLOW_UNCONFINED=yes and start Tutti again."
+    )
+
+
+def command(
+    argv: Sequence[str], place: Place, scratch: Path, status_fd: int | None, barred: int = -1
+) -> list[str]:
     """Return the bubblewrap command line that runs `argv` in `place`.
 
-    `scratch` takes the made-up account files; bubblewrap writes its child's pid to `status_fd`.
+    `scratch` takes the made-up account files; bubblewrap writes its child's pid to `status_fd`,
+    and reads the filter of system calls from `barred` unless that is -1.
     """
     binary = bubblewrap()
     assert binary is not None
-    words = [binary, *_FLAGS, *(["--share-net"] if place.network else [])]
+    # Abstract sockets belong to the network, which is another one unless it is shared.
+    scoped = [python(), "-I", "-S", SCOPE] if place.network else []
+    words = [*scoped, binary, *_FLAGS, *(["--share-net"] if place.network else [])]
+    words += ["--seccomp", str(barred)] if barred >= 0 else []
     words += [*_system(), *_accounts(scratch), *_network(place)]
     size = ["--size", str(place.tmp_mb << 20), "--tmpfs"]
-    words += ["--proc", "/proc", "--dev", "/dev", *size, "/dev/shm", "--remount-ro", "/dev"]
+    words += ["--proc", "/proc", *(w for name in _KERNEL for w in ("--ro-bind-try", name, name))]
+    words += ["--dev", "/dev", *size, "/dev/shm", "--remount-ro", "/dev"]
     words += ["--bind", str(place.tmp), "/tmp"] if place.tmp else [*size, "/tmp"]
     words += [*size, HOME]
     # Later binds lie over earlier ones: what may be written comes last.

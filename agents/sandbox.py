@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents import confinement, machine, meters, processes
+from agents import confinement, machine, meters, processes, syscalls
 from agents.confinement import BUBBLEWRAP, UNCONFINED, Place, level, python
 from agents.streams import LINE_BYTES, STREAM_BYTES, Kept, Lines, OnLine
 from projects import git
@@ -299,6 +299,8 @@ def _start(
     errors_apart: bool,
 ) -> tuple[subprocess.Popen[bytes], int | None]:
     """Start the command; also return the pid of its namespace's first process, if it has one."""
+    if why := confinement.refusal():
+        raise PermissionError(why)
     is_confined = level() == BUBBLEWRAP
     inner = confinement.limited(
         argv,
@@ -306,9 +308,11 @@ def _start(
         stays=is_confined,
     )
     reader, writer = os.pipe() if is_confined else (-1, -1)
+    barred = syscalls.pipe() if is_confined else -1
+    handed = tuple(descriptor for descriptor in (writer, barred) if descriptor >= 0)
     try:
         process = subprocess.Popen(
-            confinement.command(inner, place, scratch, writer)
+            confinement.command(inner, place, scratch, writer, barred)
             if is_confined
             else confinement.unconfined(inner),
             stdin=subprocess.PIPE,
@@ -316,7 +320,7 @@ def _start(
             stderr=subprocess.PIPE if errors_apart else subprocess.STDOUT,
             cwd=place.workspace,
             env={**variables, processes.MARK: mark},
-            pass_fds=(writer,) if is_confined else (),
+            pass_fds=handed,
             start_new_session=True,
         )
     except BaseException:
@@ -324,8 +328,8 @@ def _start(
             os.close(reader)
         raise
     finally:
-        if is_confined:
-            os.close(writer)
+        for descriptor in handed:
+            os.close(descriptor)
     return process, confinement.init_pid(reader) if is_confined else None
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from agents import assignments, conversations, given, meters, sandbox
+from agents import assignments, confinement, conversations, given, meters, sandbox
 from agents import quotas as quota_rules
 from agents.backends import KINDS
 from agents.backends.base import BackendError, Outcome, Sink, Turn
@@ -100,6 +100,8 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     """Send an assignment to the role's backend and keep what was sent, said and used."""
     work.obey()
     run = work.run
+    if why := confinement.refusal():
+        raise BackendError(why, kind="sandbox", owner=Run.Owner.TUTTI, permanent=True)
     profile = runs.profile_of(run)
     provide(work)
     files = given.files_of(work, profile, workspace.commit)

@@ -142,6 +142,8 @@ LOG_LEVEL = env_str("TUTTI_LOG_LEVEL", "INFO").upper()
 TUTTI_SOURCE_ROOTS = env_paths(
     "TUTTI_SOURCE_ROOTS", [Path.home(), BASE_DIR, TUTTI_HOME, Path(tempfile.gettempdir())]
 )
+#: Whether agents and checks may run where bubblewrap cannot; read by agents/confinement.py.
+TUTTI_ALLOW_UNCONFINED = env_bool("TUTTI_ALLOW_UNCONFINED")
 #: Name under which this machine takes part in runs.
 TUTTI_HOST = env_str("TUTTI_HOST", socket.gethostname())
 #: No run is claimed while less than this is free.
