@@ -10,9 +10,9 @@ from ninja import Query, Router, Schema
 from pydantic import Field
 
 from agents import logs, recording
-from agents.models import Request, Run
+from agents.models import Request, Run, Steer
 from agents.permissions import role_to_answer
-from agents.services import answers, runs
+from agents.services import answers, runs, steering
 from projects import access, live
 from projects.access import HtmxRequest
 from projects.models import Project, Role
@@ -109,6 +109,29 @@ class AnswerIn(Input):
     answer: str = Field(default="", max_length=10_000)
 
 
+class SteerOut(Schema):
+    """What a person told a run's agent; `state` is queued, delivered, kept (for the module's next
+    run) or lost, and `receipt` says it in words."""
+
+    id: int
+    text: str
+    at_once: bool
+    by: str
+    at: datetime
+    state: str
+    receipt: str
+    told_run: int | None
+    told_turn: int | None
+    told_at: datetime | None
+
+
+class SteerIn(Input):
+    """What the agent is to know; `at_once` interrupts it, where its backend can (acp)."""
+
+    text: str = Field(min_length=1, max_length=10_000)
+    at_once: bool = False
+
+
 def run_of(project: Project, pk: int) -> Run:
     rows = Run.objects.filter(project=project).select_related("project", "module")
     return get_object_or_404(rows, pk=pk)
@@ -127,6 +150,15 @@ def request_out(asked: Request) -> RequestOut:
         module=asked.module.slug,
         run=asked.run_id,
         answered_by=asked.answered_by.get_username() if asked.answered_by else None,
+    )
+
+
+def steer_out(steer: Steer) -> SteerOut:
+    names = set(SteerOut.model_fields) - {"by", "told_run"}
+    return SteerOut(
+        **{name: getattr(steer, name) for name in names},
+        by=steer.by.get_username(),
+        told_run=steer.told_run_id,
     )
 
 
@@ -184,6 +216,22 @@ def run_stop(request: HtmxRequest, slug: str, pk: int) -> Done:
     project = access.project_for(request.user, slug, role=Role.MEMBER)
     runs.run_stop(run_of(project, pk), live.Actor.person(request.user))
     return Done(message="The run is asked to stop.")
+
+
+@router.get("/{slug}/runs/{int:pk}/steers", response=list[SteerOut])
+def steer_list(request: HtmxRequest, slug: str, pk: int) -> list[SteerOut]:
+    """What people told the run's agent, with receipts; the oldest first."""
+    project = access.project_for(request.user, slug)
+    return [steer_out(one) for one in steering.shown(run_of(project, pk))]
+
+
+@router.post("/{slug}/runs/{int:pk}/steers", response=SteerOut)
+def steer_write(request: HtmxRequest, slug: str, pk: int, body: SteerIn) -> SteerOut:
+    """Tell a running agent something: with its next prompt, or at once."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    found = run_of(project, pk)
+    written = steering.steer_write(found, body.text, request.user, at_once=body.at_once)
+    return steer_out(written)
 
 
 @router.get("/{slug}/requests", response=list[RequestOut])

@@ -31,6 +31,7 @@ WORDS = {
     "prompt": "turn {turn} is sent, prompt version {prompt_version}",
     "finding": "{source}: {path} {message}",
     "failed": "{reason}",
+    "steer": "{by} tells it at turn {turn}: {text}",
 }
 
 #: Class of a row in a log by its kind; the others name their kind before their words.

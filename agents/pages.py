@@ -11,8 +11,8 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from agents import waits
-from agents.models import Request, Run
-from agents.services import walls
+from agents.models import Request, Run, Steer
+from agents.services import steering, walls
 from projects.models import Dependency, Module, Plan, Project
 from reviews import selectors as judged
 from reviews.models import CheckResult, Finding, Merge, Review
@@ -291,6 +291,9 @@ class RunPage:
     findings: list[Finding]
     checks: list[CheckResult]
     requests: list[Request]
+    steers: list[Steer]
+    can_be_told: bool
+    can_be_interrupted: bool
     review: Review | None
     merge: Merge | None
     previous: Run | None
@@ -305,6 +308,9 @@ def run_page(run: Run) -> RunPage:
         findings=list(Finding.objects.filter(**by_topic).order_by("pk")[:200]),
         checks=list(CheckResult.objects.filter(**by_topic).order_by("pk")[:200]),
         requests=list(run.requests.order_by("pk")),
+        steers=steering.shown(run),
+        can_be_told=run.is_active and run.needs_slot and run.module_id is not None,
+        can_be_interrupted=run.backend in steering.AT_ONCE,
         review=Review.objects.filter(**by_topic).order_by("-pk").first(),
         merge=Merge.objects.filter(**by_topic).order_by("-pk").first(),
         previous=siblings.filter(pk__lt=run.pk).order_by("-pk").first(),

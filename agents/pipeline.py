@@ -14,7 +14,7 @@ from agents.backends.base import BackendError, Kept
 from agents.models import ConversationEntry, Run
 from agents.proposals import propose
 from agents.scheduler import start_next
-from agents.services import runs
+from agents.services import runs, steering
 from agents.services.outcomes import fail, judge, merge_refused, provider_stopped
 from agents.supervision import INTERRUPTED, STOPPED, YIELDED, supervisor
 from agents.work import Ended, Log, Work
@@ -168,9 +168,12 @@ def _turns(
     max_turns: int = MAX_TURNS,
     spent: Callable[[Work, live.Change, int], None] | None = None,
 ) -> list[Run]:
-    """Prompt, gate, and prompt again with the findings, at most `max_turns` times."""
-    verdict = gates.Verdict("")
-    for turn in range(1, max_turns + 1):
+    """Prompt, gate, and prompt again with the findings, until `max_turns` were refused.
+
+    What people wrote meanwhile gets a turn of its own before the run succeeds.
+    """
+    verdict, refused, is_told = gates.Verdict(""), 0, False
+    while True:
         began = turns.begin(work)
         if work.run.needs_slot:
             head = turns.take(work, began)
@@ -179,19 +182,25 @@ def _turns(
             runs.run_checking(work.run, start_next)
         else:
             head = began
-        with turns.gate_time(work):
-            verdict = _gated(work, gate, head, began)
+        if not is_told or head != began or work.leaks:
+            with turns.gate_time(work):
+                verdict = _gated(work, gate, head, "" if is_told else began)
+        is_told = False
+        work.log.flush()
         if verdict.passed:
-            break
-        last = turn == max_turns
-        judge(work, verdict, is_last=last)
-        if not last:
-            turns.slot_again(work)
+            then = steering.heard(work, accepted(work, verdict))
+            try:
+                return runs.run_end(work.run, R.SUCCEEDED, then=then, start_next=start_next)
+            except steering.Unheard:
+                is_told = True
+                steering.again(work, head_commit=verdict.head, open_findings=0)
+        else:
+            refused += 1
+            judge(work, verdict, is_last=refused == max_turns)
+            if refused == max_turns:
+                break
+        turns.slot_again(work)
     work.log.flush()
-    if verdict.passed:
-        return runs.run_end(
-            work.run, R.SUCCEEDED, then=accepted(work, verdict), start_next=start_next
-        )
     return fail(
         work,
         "; ".join(remark.message.splitlines()[0] for remark in verdict.remarks[:3]),

@@ -20,7 +20,7 @@ from agents.backends.base import BackendError, Outcome, Sink, Turn
 from agents.leaks import leaking_paths, without
 from agents.models import ConversationEntry, Profile, Run
 from agents.scheduler import ceiling_of, start_next
-from agents.services import budgets, runs, walls
+from agents.services import budgets, runs, steering, walls
 from agents.services import secrets as accounts
 from agents.services.answers import ANSWERS, answer
 from agents.services.outcomes import review_judged
@@ -105,7 +105,8 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     profile = runs.profile_of(run)
     provide(work)
     files = given.files_of(work, profile, workspace.commit)
-    assignment = given.with_files(assignment, files)
+    delivery = steering.Delivery(work)
+    assignment = steering.added(given.with_files(assignment, files), run, delivery.fresh)
     text = work.log.redactor.text(assignment.text)
     sent = {
         "turn": run.turns + 1,
@@ -146,13 +147,14 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         files=files,
         kept=work.kept,
         ask=Asker(run) if run.module else None,
+        steers=delivery,
     )
     work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})
     began = time.monotonic()
     failed: BackendError | None = None
     with meters.metering(run.pk, meters.AGENT) as meter, _asking(turn):
         try:
-            outcome = KINDS[profile.backend].run(turn, _hearing(work), work.stop)
+            outcome = KINDS[profile.backend].run(turn, _hearing(work, delivery), work.stop)
             outcome.result = work.log.redactor.data(outcome.result)
         except BackendError as error:
             failed, outcome = error, Outcome(run.result or {}, usage=error.usage)
@@ -163,15 +165,17 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     if failed:
         raise failed
     work.obey()
+    delivery.done()
     return outcome
 
 
-def _hearing(work: Work) -> Sink:
+def _hearing(work: Work, delivery: steering.Delivery) -> Sink:
     """Keep what the agent says, and its session at once: the next run may need it after a crash."""
 
     def hear(kind: str, data: dict[str, Any]) -> None:
         if kind == "session" and (session := str(data.get("id", ""))[:200]):
             runs.run_update(work.run, session=session)
+        delivery.heard(kind)
         work.log.add(kind, data)
 
     return hear
@@ -322,7 +326,15 @@ def remember(work: Work, kind: str) -> None:
 
 
 def review(work: Work) -> list[Run]:
-    """Ask the orchestrator for its verdict, in the context that delegated."""
+    """Ask the orchestrator for its verdict, and again while people have something to tell it."""
+    while True:
+        try:
+            return _review(work)
+        except steering.Unheard:
+            steering.again(work)
+
+
+def _review(work: Work) -> list[Run]:
     work.reload()
     head = work.module.head_commit
     base = str(work.hub.merge_base(str(work.hub.head(work.above)), head))
@@ -352,7 +364,9 @@ def review(work: Work) -> list[Run]:
             prompt_version=assignment.prompt_version,
         )
 
-    return runs.run_end(work.run, Run.Status.SUCCEEDED, then=then, start_next=start_next)
+    return runs.run_end(
+        work.run, Run.Status.SUCCEEDED, then=steering.heard(work, then), start_next=start_next
+    )
 
 
 def read_verdict(result: dict[str, Any]) -> tuple[str, str, list[Remark]]:

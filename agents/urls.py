@@ -59,9 +59,8 @@ urlpatterns = [
     path("projects/<slug:slug>/runs/<int:pk>/", runs.run, name="run"),
     path("projects/<slug:slug>/runs/<int:pk>/log/", runs.run_log, name="run-log"),
     path("projects/<slug:slug>/runs/<int:pk>/stop/", runs.run_stop, name="run-stop"),
-    path(
-        "projects/<slug:slug>/runs/<int:pk>/recording/", runs.run_recording, name="run-recording"
-    ),
+    path("projects/<slug:slug>/runs/<int:pk>/steer/", runs.steer, name="steer"),
+    path("projects/<slug:slug>/runs/<int:pk>/recording/", runs.run_recording, name="run-recording"),
     path(
         "projects/<slug:slug>/requests/<int:pk>/answer/",
         modules.request_answer,

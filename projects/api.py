@@ -177,8 +177,8 @@ def module_resume(request: HtmxRequest, slug: str, module: str) -> Done:
 @router.post("/{slug}/modules/{path:module}/-/retry", response=Done)
 def module_retry(request: HtmxRequest, slug: str, module: str) -> Done:
     found = access.project_for(request.user, slug, role=Role.MEMBER)
-    modules.module_retry(module_of(found, module), live.Actor.person(request.user))
-    return Done(message=f"{module} is tried again.")
+    by = live.Actor.person(request.user)
+    return Done(message=modules.module_retry(module_of(found, module), by))
 
 
 @router.post("/{slug}/modules/{path:module}/-/cancel", response=Done)

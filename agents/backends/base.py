@@ -83,6 +83,18 @@ class Ask(Protocol):
         ...
 
 
+class Steers(Protocol):
+    """What people tell the agent while it works."""
+
+    def is_waiting(self) -> bool:
+        """Whether the agent is to be interrupted now; called again and again."""
+        ...
+
+    def take(self) -> str:
+        """The prompt that tells it; it counts as delivered from here on."""
+        ...
+
+
 class BackendError(Exception):
     """The agent's turn failed. `owner` is whose fault it is; a permanent one is not tried again.
 
@@ -136,6 +148,7 @@ class Turn:
     mcp_servers: tuple[dict[str, Any], ...] = ()
     kept: Kept | None = None
     ask: Ask | None = None
+    steers: Steers | None = None
     #: Variables with the keys of the profile's account; they are in no log and no other process.
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
 

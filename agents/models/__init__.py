@@ -8,6 +8,7 @@ from agents.models.provider import Price, Provider
 from agents.models.quota import Quota, QuotaEntry
 from agents.models.request import Request
 from agents.models.run import Run, RunLog
+from agents.models.steer import Steer
 
 __all__ = [
     "Conversation",
@@ -24,4 +25,5 @@ __all__ = [
     "Request",
     "Run",
     "RunLog",
+    "Steer",
 ]

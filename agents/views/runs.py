@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agents import logs, pages, recording
 from agents.models import Run
-from agents.services import runs
+from agents.services import runs, steering
 from projects import access, live
 from projects.access import HtmxRequest
 from projects.models import Project, Role
@@ -83,3 +83,17 @@ def run_stop(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
     found = run_of(project, pk)
     by = live.Actor.person(request.user)
     return acted(request, reverse("agents:run", args=[slug, pk]), lambda: runs.run_stop(found, by))
+
+
+@login_required
+@require_POST
+def steer(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
+    """Tell the run's agent something."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    found = run_of(project, pk)
+    text, at_once = request.POST.get("text", ""), bool(request.POST.get("at_once"))
+
+    def act() -> str:
+        return steering.steer_write(found, text, request.user, at_once=at_once).receipt
+
+    return acted(request, reverse("agents:run", args=[slug, pk]), act)

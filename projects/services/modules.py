@@ -88,18 +88,31 @@ def module_ask(module: Module, reason: str, by: live.Actor, **fields: Any) -> bo
         return moved
 
 
-def module_retry(module: Module, by: live.Actor) -> None:
-    """Go on where a module stopped, with its counts of failures set back."""
+def module_retry(module: Module, by: live.Actor) -> str:
+    """Go on from the module's last checkpoint, with its counts of failures set back.
+
+    Returns the sentence that says from where.
+    """
     with live.change(module.project_id):
         module.refresh_from_db()
         if module.status == S.NEEDS_PERSON:
             _module_resume_to(module, by)
         elif module.status == S.CANCELLED:
             _module_start_over(module, by)
+            return f"{module.slug} starts over."
         elif module.status in OPEN:
             _mark(module, by, "module.retried", failures=0, not_before=None)
         else:
             raise Refused(f"{module.slug} is {module.status}; there is nothing to retry.")
+    return retried_from(module)
+
+
+def retried_from(module: Module) -> str:
+    """Where the next run of a module goes on, as a sentence."""
+    then = " It is paused: resume it, or nothing starts." if module.paused_at else ""
+    if not module.head_commit:
+        return f"{module.slug} begins: nothing of it was kept yet.{then}"
+    return f"{module.slug} goes on from its last checkpoint, {module.head_commit[:10]}.{then}"
 
 
 def _module_resume_to(module: Module, by: live.Actor) -> None:

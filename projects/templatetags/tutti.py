@@ -23,9 +23,9 @@ register = template.Library()
 STATES = {
     "queued": "draft waiting queued superseded stopping cancelled abandoned disabled",
     "running": "planning building fixing running checking merging testing swapping fix",
-    "needs": "needs_person submitted parked ask paused",
+    "needs": "needs_person submitted parked ask paused kept",
     "review": "reviewing",
-    "passed": "merged succeeded approved approve passed ok granted",
+    "passed": "merged succeeded approved approve passed ok granted delivered",
     "failed": "failed rejected refused rebuild denied error timeout",
     "blocked": "built blocked stalled interrupted coupled",
 }

@@ -300,6 +300,11 @@
   });
   document.addEventListener("htmx:sendError", () => toast("The server can't be reached. Nothing was changed; try again."));
   document.addEventListener("htmx:afterSettle", () => { start(); connect(); });
+  // What was sent is shown in the page then; a refused text stays in its field.
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const form = event.detail.elt;
+    if (event.detail.successful && form?.matches?.("form[data-clear]")) form.reset();
+  });
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-autosubmit] select, [data-autosubmit] input")) event.target.form.requestSubmit();
   });

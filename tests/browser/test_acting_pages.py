@@ -9,6 +9,8 @@ from playwright.sync_api import expect
 
 from agents.models import Run
 from agents.services import runs
+from agents.services.steering import Delivery
+from agents.work import Log, Work
 from projects import live
 from projects.lifecycle import transition
 from projects.models import Module, Project
@@ -185,3 +187,28 @@ def test_docs_of_the_api_load_under_the_policy(server, page, shop, mia, shot):
     enter(page, server, mia, "/api/docs")
     expect(page.get_by_text("/api/projects/{slug}/merges")).to_be_visible()
     shot("docs")
+
+
+def test_a_running_agent_is_told_and_the_receipt_comes_by_itself(
+    server, page, shop, mia, cart, shot
+):
+    run = make.run(cart, worker="w", backend="acp")
+    enter(page, server, mia, f"/projects/shop/runs/{run.pk}/")
+    page.evaluate("() => { window.sameDocument = true; }")
+    page.get_by_label("Tell the agent").fill("Mind the tax.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#said")).to_contain_text("Queued")
+    expect(page.locator("#steers .receipt")).to_contain_text("Queued")
+    expect(page.get_by_label("Tell the agent")).to_have_value("")
+    page.get_by_label("Tell the agent").fill("And the discount")
+    work = Work(run, None, None, Log(run))
+    delivery = Delivery(work)
+    delivery.heard("message")
+    work.log.flush()
+    expect(page.locator("#steers .receipt")).to_contain_text("Delivered at turn 1.")
+    expect(page.locator("#log")).to_contain_text("mia tells it at turn 1: Mind the tax.")
+    expect(page.get_by_label("Tell the agent")).to_have_value("And the discount")
+    shot("steer")
+    runs.run_end(run, "succeeded")
+    expect(page.get_by_label("Tell the agent")).to_have_count(0)
+    assert page.evaluate("() => window.sameDocument")
