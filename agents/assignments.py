@@ -76,7 +76,9 @@ def follow_up(run: Run) -> str:
     return "\n\n".join(part for part in (task, findings, _comments(run)) if part)
 
 
-def decompose(run: Run, files: Sequence[str], problems: Sequence[str]) -> Assignment:
+def decompose(
+    run: Run, files: Sequence[str], problems: Sequence[str], *, outline: str = ""
+) -> Assignment:
     """The assignment of a turn that cuts a goal into modules; `problems` are of its last answer."""
     assert run.plan is not None
     version, body = prompt(PROMPT_OF[run.kind])
@@ -85,17 +87,20 @@ def decompose(run: Run, files: Sequence[str], problems: Sequence[str]) -> Assign
     if len(files) > MOST_FILES:
         listed += f"\n… and {len(files) - MOST_FILES} more; they are in your clone"
     wrong = fenced("\n".join(f"- {problem}" for problem in problems)) if problems else ""
+    mend = "# What is wrong with your last answer\n" + wrong if wrong else ""
     parts = [
         "# Standing instructions\n" + instructions.standing(run.project, run.role, run.plan),
         "# Your task\n" + body,
         "# The goal\n" + run.plan.goal,
         "# Checks of the whole project\n" + _listed(checks),
-        "# What is wrong with your last answer\n" + wrong if wrong else "",
+        mend,
+        "# Outline of the repository\n" + fenced(outline) if outline else "",
         "# Files of the repository\n" + fenced(listed),
         "# Reminder\nSplit the work into independent components where you can. "
         "Modules that are coupled get the same lane: don't parallelize them.",
     ]
-    return Assignment("\n\n".join(part for part in parts if part), version)
+    again = f"{mend}\n\nAnswer with the whole plan again, in the same form." if mend else ""
+    return Assignment("\n\n".join(part for part in parts if part), version, again)
 
 
 def describe(module: Module, contract: Contract) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from agents import assignments, conversations, turns
+from agents import assignments, conversations, sandbox, turns
 from agents.models import Run
+from agents.outline import outline
 from agents.scheduler import start_next
 from agents.services import runs
 from agents.services.outcomes import fail
-from agents.work import Work
+from agents.survey import survey
+from agents.work import Work, slot
 from agents.workspaces import Workspace
 from projects import live, planfile
 from projects.hub import integration_ref
@@ -26,14 +28,17 @@ def propose(work: Work) -> list[Run]:
     head = str(work.hub.head(integration_ref()))
     runs.run_update(work.run, base_commit=head)
     files = work.hub.files(head)
+    with slot(work):
+        code = survey(work.hub, head, sandbox.Runner(), work.environment, stop=work.stop)
+    about = outline(code)
     workspace = Workspace.of(work.run.project_id, WORKSPACE)
     problems: list[str] = []
     try:
+        # Once: an agent that waits for its next prompt would lose its directory by a new clone.
+        workspace.prepare(work.hub, head)
         for _ in range(MAX_TURNS):
-            workspace.prepare(work.hub, head)
-            outcome = turns.prompt(
-                work, workspace, assignments.decompose(work.run, files, problems)
-            )
+            assignment = assignments.decompose(work.run, files, problems, outline=about)
+            outcome = turns.prompt(work, workspace, assignment)
             file, problems = read_plan(work, outcome.result)
             if file is not None and not problems:
                 return _proposed(work, file, str(outcome.result.get("summary", "")))

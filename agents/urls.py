@@ -32,6 +32,7 @@ urlpatterns = [
         name="readiness-measure",
     ),
     path("projects/<slug:slug>/plan/submit/", plans.submit, name="plan-submit"),
+    path("projects/<slug:slug>/plan/cut/", plans.cut, name="plan-cut"),
     path("projects/<slug:slug>/plan/coupling/", coupling.coupling, name="coupling"),
     path(
         "projects/<slug:slug>/plan/coupling/apply/", coupling.coupling_apply, name="coupling-apply"

@@ -14,6 +14,7 @@ from ninja.security import django_auth
 
 from agents.api import router as agents_router
 from agents.api_economics import router as economics_router
+from agents.api_plans import router as plans_router
 from agents.api_quotas import router as quotas_router
 from agents.api_quotas import site_router as site_quotas_router
 from agents.api_readiness import router as readiness_router
@@ -31,6 +32,8 @@ api = NinjaAPI(
     auth=django_auth,
     docs_decorator=login_required,
 )
+# Before those whose paths take any word in the place of "cut".
+api.add_router("/projects", plans_router)
 api.add_router("/projects", projects_router)
 api.add_router("/projects", reviews_router)
 api.add_router("/projects", agents_router)

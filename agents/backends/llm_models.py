@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from genai_prices.data_snapshot import get_snapshot
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider_class
@@ -73,3 +74,18 @@ def _key(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> str | None:
         return next(iter(secrets.values()))
     names = settings.get("env", [])
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def is_priced(settings: Mapping[str, Any]) -> bool:
+    """Whether the library's price is that of the place that was asked.
+
+    It knows models by their names, which a server of one's own may give to anything.
+    """
+    url = settings.get("base_url")
+    if not url:
+        return True
+    try:
+        get_snapshot().find_provider(None, None, str(url))
+    except LookupError:
+        return False
+    return True

@@ -83,7 +83,7 @@ class Talk:
         if not spent.requests or not (spent.input_tokens or spent.output_tokens):
             return Usage()
         whole = not spent.unmeasured_requests
-        is_priced = whole and spent.cost is not None
+        is_priced = whole and spent.cost is not None and llm_models.is_priced(self.turn.settings)
         return Usage(
             spent.input_tokens,
             spent.output_tokens,
@@ -175,7 +175,8 @@ class Talk:
         for message in messages:
             for part in message.parts if isinstance(message, ModelRequest) else ():
                 if getattr(part, "retry", None):
-                    text = f"The answer did not fit and went back: {_back(part.content)}"
+                    back = _back(getattr(part, "content", ""))
+                    text = f"The answer did not fit and went back: {back}"
                     self.said.put(("message", {"text": text}))
 
 

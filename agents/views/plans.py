@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from agents.services.coupling import coupling_apply
+from agents.services.cutting import plan_cut
 from projects import access
 from projects.access import HtmxRequest
 from projects.models import Role
@@ -34,4 +35,17 @@ def submit(request: HtmxRequest, slug: str) -> HttpResponse:
         do,
         to=reverse("projects:plan", args=[slug]),
         done="Submitted: a maintainer now decides.",
+    )
+
+
+@login_required
+@require_POST
+def cut(request: HtmxRequest, slug: str) -> HttpResponse:
+    """A draft from packages and imports alone; read in the sandbox, like coupling."""
+    project = access.project_for(request.user, slug, role=Role.MEMBER)
+    return act(
+        request,
+        lambda: plan_cut(project, request.user),
+        to=reverse("projects:plan", args=[slug]),
+        done="Cut by packages: say in each module what of the goal it does, then submit the plan.",
     )

@@ -15,6 +15,7 @@ from projects.services.errors import Problem, Refused
 from projects.services.plans import open_plan, plan_draft, plan_fill, topic_of
 
 ASKED, PROPOSED, FAILED = "plan.proposal_asked", "plan.proposed", "plan.proposal_failed"
+CUT = "plan.cut"
 #: What a proposal may not change: the goal and what people allow are theirs to write.
 KEPT = ("goal", "instructions", "policies", "replay")
 DEFAULTS = planfile.ProjectPart().model_dump(mode="json")
@@ -157,6 +158,40 @@ def can_ask(project: Project) -> bool:
         return bool((last.goal if last else project.goal).strip())
     is_free = plan.status == Plan.Status.DRAFT and plan.proposal_at is None
     return is_free and bool(plan.goal.strip()) and not _edited(plan)
+
+
+def cut_check(project: Project) -> None:
+    """Raises Refused when a plan that is cut without a model could not become the draft now."""
+    plan = open_plan(project)
+    if plan is None:
+        return
+    if plan.status != Plan.Status.DRAFT:
+        raise Refused(f"Plan {plan.number} waits for approval. Withdraw it, then cut.")
+    if plan.proposal_at is not None:
+        raise Refused("The orchestrator is at work on a plan already; wait for it.")
+    _must_be_untouched(plan)
+
+
+def cut_take(project: Project, file: planfile.PlanFile, by: User) -> Plan:
+    """Make modules that were cut without a model the open draft; never over what people cut.
+
+    Goal, instructions, policies and replay stay, and so do checks that people wrote.
+    """
+    with live.change(project) as change:
+        cut_check(project)
+        plan = plan_draft(project, by)
+        values = file.model_dump(mode="json")
+        theirs = plancontent.plan_dict(plan)["project"]
+        checks = theirs["checks"] or values["project"]["checks"]
+        plan_fill(plan, {**values, "project": {**theirs, "checks": checks}})
+        change.event(
+            CUT,
+            topic_of(plan),
+            live.Actor.person(by),
+            number=plan.number,
+            modules=[module["slug"] for module in values["modules"]],
+        )
+    return plan
 
 
 def _must_be_untouched(plan: Plan) -> None:

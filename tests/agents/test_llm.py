@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import time
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -294,12 +296,14 @@ def test_a_stop_reaches_it_within_a_second(stage):
 def test_settings_are_judged_before_anything_is_sent():
     problem = LlmBackend().problem
     assert problem({"base_url": "http://127.0.0.1:1/v1", "temperature": 0, "max_tokens": 9}) is None
-    for wrong in ("ftp://a/v1", "http://", 7, "http://user:key@host/v1", "http://[", "x",
+    for url in ("ftp://a/v1", "http://", 7, "http://user:key@host/v1", "http://[", "x",
                   "http://169.254.169.254/latest"):  # fmt: skip
-        assert problem({"base_url": wrong}), wrong
-    for wrong in ({"temperature": 3}, {"max_tokens": 1.5}, {"timeout_seconds": 0},
-                  {"output": "x"}, {"url": "x"}, {"env": ["TUTTI_KEYS"]},
-                  {"temperature": True}):  # fmt: skip
+        assert problem({"base_url": url}), url
+    settings: list[dict[str, Any]] = [
+        {"temperature": 3}, {"max_tokens": 1.5}, {"timeout_seconds": 0},
+        {"output": "x"}, {"url": "x"}, {"env": ["TUTTI_KEYS"]}, {"temperature": True},
+    ]  # fmt: skip
+    for wrong in settings:
         assert problem(wrong), wrong
 
 
@@ -313,3 +317,24 @@ def test_a_start_of_the_server_does_not_wait_for_the_library():
     env = {"DJANGO_SETTINGS_MODULE": "config.settings"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_known_price_is_the_librarys_and_a_server_of_ones_own_has_none(stage):
+    from pydantic_ai.usage import RunUsage
+
+    from agents.backends.llm_talk import Talk
+
+    turn = Turn("t", "m", "review", "o", 1, "x", stage.workspace, stage.home, {})
+    talk = Talk(turn, [], "t")
+    assert talk.usage().quality == "unknown" and talk.usage().input_tokens is None
+    talk.spent = RunUsage(requests=1, input_tokens=10, output_tokens=2, cost=Decimal("0.0125"))
+    assert (talk.usage().cost, talk.usage().currency) == (0.0125, "USD")
+    assert stage.turn(stage.stub(APPROVE), model="gpt-4o").usage.cost is None
+
+
+def test_what_a_stopped_or_failed_turn_used_is_still_counted(stage):
+    stub = stage.stub({"verdict": "perhaps", "summary": "Hm."}, Refusal(503, "Overloaded"))
+    error = stage.fails(stub)
+    assert (error.kind, error.usage.input_tokens, error.usage.quality) == (
+        "overloaded", IN, "estimated",
+    )  # fmt: skip
