@@ -34,6 +34,11 @@ def error_of(error: BaseException, model: str, where: str, words: Words) -> Back
     if isinstance(error, ModelError):
         return _settings(str(error))
     said = words.text(clean_text(_said(error), 500)).strip().rstrip(".")
+    if said.startswith(("Failed to decode response", "Invalid response from")):
+        return _settings(
+            f"{where} does not answer as a model API does ({said.splitlines()[0]}). Look at the "
+            "URL in the role's profile; of an OpenAI-compatible server it mostly ends in /v1."
+        )
     for made, kind in _KINDS:
         if isinstance(error, made):
             return refused(_trouble(error, kind, said), words)

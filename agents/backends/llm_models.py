@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import httpx2
 from genai_prices.data_snapshot import get_snapshot
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider_class
 
+#: Bytes of one answer of a server of one's own; what is longer ends the turn.
+LARGEST_ANSWER = 20_000_000
 #: Prefixes that say "OpenAI-compatible" and are no part of a model's name at a URL of one's own.
 COMPATIBLE = ("openai", "openai-chat", "openai-compatible", "ollama", "vllm", "litellm")
 
@@ -20,7 +23,50 @@ class ModelError(ValueError):
     """A model string, URL or key that no request can be made with; says what to change."""
 
 
-def build(name: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> Model:
+class TooLong(httpx2.ReadError):
+    """An answer that does not end."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self.stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self.stream:
+            size += len(chunk)
+            if size > LARGEST_ANSWER:
+                raise TooLong(f"the answer is longer than {LARGEST_ANSWER // 1_000_000} MB")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+class _Transport(httpx2.AsyncHTTPTransport):
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        # Packed, a small answer could become one that no memory holds.
+        request.headers["accept-encoding"] = "identity"
+        response = await super().handle_async_request(request)
+        if response.headers.pop("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise httpx2.ReadError("the answer is packed, though that was not asked for")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream)
+        return response
+
+
+def client() -> httpx2.AsyncClient:
+    """A client for servers of one's own: it follows nothing elsewhere, and answers are bounded."""
+    return httpx2.AsyncClient(transport=_Transport(), follow_redirects=False, timeout=None)
+
+
+def build(
+    name: str,
+    settings: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    http: httpx2.AsyncClient | None = None,
+) -> Model:
     """The model that a profile names. Raises ModelError.
 
     With `base_url` it is any OpenAI-compatible server; else `provider:model`. The key is the
@@ -28,12 +74,17 @@ def build(name: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) ->
     """
     key = _key(settings, secrets)
     if url := settings.get("base_url"):
-        return _compatible(name, str(url), key)
+        return _compatible(name, str(url), key, http)
     kind, _, model = name.partition(":")
     if not model or kind == "test":
         raise ModelError(
             f"The model {name!r} is not known. Write provider:model, e.g. "
             "anthropic:claude-sonnet-5-5, or give base_url in the profile's settings."
+        )
+    if kind in COMPATIBLE[2:]:
+        raise ModelError(
+            f"Say where {kind} serves the model: give base_url in the profile's settings, e.g. "
+            '{"base_url": "http://127.0.0.1:11434/v1"}.'
         )
     try:
         return infer_model(name, lambda provider: _provider(provider, key))
@@ -43,7 +94,7 @@ def build(name: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) ->
         raise ModelError(f"The model {name!r} can't be used: {error}") from error
 
 
-def _compatible(name: str, url: str, key: str | None) -> Model:
+def _compatible(name: str, url: str, key: str | None, http: httpx2.AsyncClient | None) -> Model:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
@@ -53,7 +104,9 @@ def _compatible(name: str, url: str, key: str | None) -> Model:
     if not name:
         raise ModelError("Name the model of the profile; the server at base_url lists them.")
     # Without a key of the profile's own, the library would send the server's to any URL.
-    provider = OpenAICompatibleProvider("openai-compatible", base_url=url, api_key=key or "none")
+    provider = OpenAICompatibleProvider(
+        "openai-compatible", base_url=url, api_key=key or "none", http_client=http
+    )
     return OpenAIChatModel(name, provider=provider)
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from httpx2 import AsyncClient
 from pydantic import BaseModel, ValidationError
 from pydantic_ai import Agent, ModelRetry, NativeOutput, PromptedOutput, TextOutput, ToolOutput
 from pydantic_ai.messages import ModelMessage, ModelRequest
@@ -119,9 +120,13 @@ class Talk:
             self.done.set()
 
     async def _converse(self) -> None:
+        async with llm_models.client() as http:
+            await self._ask(http)
+
+    async def _ask(self, http: AsyncClient) -> None:
         turn = self.turn
         seconds = float(turn.settings.get("timeout_seconds", DEFAULT_SECONDS))
-        model = llm_models.build(turn.model, turn.settings, turn.secrets)
+        model = llm_models.build(turn.model, turn.settings, turn.secrets, http)
         wanted = {"temperature", "max_tokens"} & turn.settings.keys()
         asked = ModelSettings(timeout=seconds, max_retries=0)
         for name in wanted:

@@ -23,9 +23,11 @@ class Refusal(Exception):
 
 
 class Stub:
-    """OpenAI-compatible; `script` gives each request an object (a tool call), text, or refuses."""
+    """OpenAI-compatible; `script` gives an object (a tool call), text, raw bytes, or refuses."""
 
-    def __init__(self, script: Callable[[Body], dict[str, Any] | str], key: str = "") -> None:
+    def __init__(
+        self, script: Callable[[Body], dict[str, Any] | str | bytes], key: str = ""
+    ) -> None:
         self.script, self.key = script, key
         self.requests: list[Body] = []
         self.keys: list[str] = []
@@ -64,13 +66,14 @@ class Stub:
                         raise Refusal(404, "Not Found")
                     if stub.key and key != stub.key:
                         raise Refusal(401, f"Incorrect API key provided: {key}", "invalid_api_key")
-                    self.reply(200, _whole(body, stub.script(body)), {})
+                    said = stub.script(body)
+                    self.reply(200, said if isinstance(said, bytes) else _whole(body, said), {})
                 except Refusal as error:
-                    said = {"message": error.message, "code": error.code or None}
-                    self.reply(error.status, {"error": said}, error.headers)
+                    told = {"message": error.message, "code": error.code or None}
+                    self.reply(error.status, {"error": told}, error.headers)
 
             def reply(self, status: int, data: Any, headers: dict[str, str]) -> None:
-                raw = json.dumps(data).encode()
+                raw = data if isinstance(data, bytes) else json.dumps(data).encode()
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)

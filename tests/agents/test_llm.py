@@ -338,3 +338,31 @@ def test_what_a_stopped_or_failed_turn_used_is_still_counted(stage):
     assert (error.kind, error.usage.input_tokens, error.usage.quality) == (
         "overloaded", IN, "estimated",
     )  # fmt: skip
+
+
+def test_an_endless_answer_ends_the_turn_alone(stage, monkeypatch):
+    from agents.backends import llm_models
+
+    monkeypatch.setattr(llm_models, "LARGEST_ANSWER", 10_000)
+    error = stage.fails(stage.stub(b'{"id": "' + b"x" * 20_000 + b'"}'))
+    assert error.owner == "tutti" and "longer than" in str(error)
+
+
+@pytest.mark.parametrize("raw", [b"<html>Welcome</html>", b"", b"[]", b'{"choices": []}'])
+def test_what_is_no_model_api_is_no_answer(stage, raw):
+    error = stage.fails(stage.stub(raw))
+    assert (error.kind, error.owner) == ("settings", "tutti")
+    assert "does not answer as a model API" in str(error)
+
+
+def test_a_redirect_is_not_followed_with_the_key(stage):
+    other = stage.stub(APPROVE)
+    stub = stage.stub(Refusal(307, "Moved", Location=f"{other.url}/chat/completions"))
+    error = stage.fails(stub, key=SECRET)
+    assert (error.kind, other.requests) == ("settings", [])
+
+
+def test_a_local_server_without_its_address_is_asked_for_it(stage):
+    turn = Turn("t", "m", "review", "o", 1, "ollama:llama3:8b", stage.workspace, stage.home, {})
+    with pytest.raises(BackendError, match="give base_url"):
+        LlmBackend().run(turn, lambda *event: None, lambda: None)
