@@ -51,9 +51,9 @@ class Place:
 
 @functools.cache
 def _probe() -> str:
-    bwrap = bubblewrap()
-    if bwrap is None:
-        return UNCONFINED
+    """Return why bubblewrap does not work here; empty when it does."""
+    if bubblewrap() is None:
+        return "bubblewrap is not installed (its wheel is for Linux only)"
     with tempfile.TemporaryDirectory(prefix="tutti-probe-") as name:
         barred = syscalls.pipe()
         place = Place(Path(name), network=True)
@@ -63,17 +63,25 @@ def _probe() -> str:
             done = subprocess.run(
                 words, capture_output=True, timeout=20, cwd="/", env={}, pass_fds=handed
             )
-        except (OSError, subprocess.TimeoutExpired):
-            return UNCONFINED
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
         finally:
             for descriptor in handed:
                 os.close(descriptor)
-    return BUBBLEWRAP if done.returncode == 0 else UNCONFINED
+    said = done.stderr.decode("utf-8", "replace").strip()
+    return "" if done.returncode == 0 else said or f"bubblewrap ended with {done.returncode}"
+
+
+def why() -> str:
+    """Say why nothing is confined on this host; empty where bubblewrap works."""
+    if os.environ.get("TUTTI_SANDBOX_LEVEL") == UNCONFINED:
+        return "TUTTI_SANDBOX_LEVEL says so"
+    return _probe()
 
 
 def level() -> str:
     """Return "bubblewrap" where it works on this host, else UNCONFINED."""
-    return UNCONFINED if os.environ.get("TUTTI_SANDBOX_LEVEL") == "unconfined" else _probe()
+    return UNCONFINED if why() else BUBBLEWRAP
 
 
 @functools.cache
@@ -100,9 +108,8 @@ def refusal() -> str | None:
     if level() == BUBBLEWRAP or os.environ.get("TUTTI_ALLOW_UNCONFINED", "").lower() in _YES:
         return None
     return (
-        "Agents and checks cannot be confined on this host, so they do not start: bubblewrap does"
-        " not work here (“manage.py sandbox_test” says more). Allow user namespaces or install"
-        " bubblewrap; or, if agents may read and change all that Tutti itself may, set"
+        f"Agents and checks cannot be confined on this host, so they do not start: {why()}."
+        " Allow user namespaces or install bubblewrap; or, if agents may read and change all that Tutti itself may, set"
         " TUTTI_ALLOW_UNCONFINED=yes and start Tutti again."
     )
 

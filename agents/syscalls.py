@@ -20,7 +20,7 @@ _VSOCK = 40
 _X32 = 0x40000000
 
 #: What is refused, and its number on each machine.
-_NUMBERS = {
+NUMBERS = {
     "x86_64": {"add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321,
                "perf_event_open": 298, "userfaultfd": 323, "io_uring_setup": 425,
                "open_by_handle_at": 304},
@@ -29,7 +29,7 @@ _NUMBERS = {
                 "open_by_handle_at": 265},
 }  # fmt: skip
 _SOCKET = {"x86_64": 41, "aarch64": 198}
-_CLONING = {"x86_64": (56, 272), "aarch64": (220, 97)}
+CLONING = {"x86_64": (56, 272), "aarch64": (220, 97)}
 _CLONE3 = 435
 _NEW_USERS = 0x10000000
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -38,17 +38,17 @@ _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 @functools.cache
 def program(machine: str) -> bytes:
     """Return the filter as the kernel reads it; empty for a machine whose numbers are not known."""
-    if machine not in _NUMBERS:
+    if machine not in NUMBERS:
         return b""
     lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _AUDIT[machine]),
              (_RETURN, 0, 0, _FAIL | _ENOSYS), (_LOAD, 0, 0, _NUMBER)]  # fmt: skip
     if machine == "x86_64":
         lines += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _FAIL | _ENOSYS)]
-    for number in _NUMBERS[machine].values():
+    for number in NUMBERS[machine].values():
         lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | _EPERM)]
     # Its flags lie where no filter can read them; the C library goes on with clone.
     lines += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _FAIL | _ENOSYS)]
-    for number in _CLONING[machine]:
+    for number in CLONING[machine]:
         lines += _unless(number, _ANY_BIT, _NEW_USERS)
     lines += [*_unless(_SOCKET[machine], _EQUAL, _VSOCK), (_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
