@@ -69,6 +69,12 @@ def profile_set(
     if backend == "llm" and role != Profile.Role.ORCHESTRATOR:
         message = "A model alone can only be the orchestrator; choose an agent for this role."
         raise Refused(message, [Problem("", "backend", message)])
+    if backend == "llm" and ":" not in model and not settings.get("base_url"):
+        message = (
+            "Write the model as provider:model, e.g. anthropic:claude-sonnet-5-5, or give base_url "
+            "in the settings for a server of your own."
+        )
+        raise Refused(message, [Problem("", "model", message)])
     if problem := KINDS[backend].problem(settings):
         raise Refused(problem, [Problem("", "settings", problem)])
     values: dict[str, Any] = {"backend": backend, "model": model, "settings": settings}

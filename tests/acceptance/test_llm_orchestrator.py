@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agents import recording
 from agents.models import Run
 from agents.services.profiles import profile_set
 from projects import plancontent
@@ -133,3 +134,30 @@ def test_a_model_alone_plays_no_agent(team, model):
     stage = team(part("a"))
     with pytest.raises(Refused, match="only be the orchestrator"):
         profile_set(stage.project, "executor", "llm", "m", {}, stage.owner)
+    with pytest.raises(Refused, match="provider:model"):
+        profile_set(stage.project, "orchestrator", "llm", "gpt-6", {}, stage.owner)
+    with pytest.raises(Refused, match="base_url is an address"):
+        profile_set(stage.project, "orchestrator", "llm", "m", {"base_url": "x"}, stage.owner)
+
+
+def test_what_it_did_is_recorded_and_plays_again_without_it(team, model):
+    stage = orchestrated(team(given("a")), model)
+    finding = {"path": "a.py", "line": 2, "message": "Say who answers."}
+    mended = code("a") + "# a\n"
+    model.answers += [
+        {"verdict": "fix", "summary": "Almost.", "findings": [finding]},
+        {"summary": "Said.", "edits": [{"path": "a.py", "content": mended}]},
+        APPROVE,
+    ]
+    stage.run()
+    assert stage.merged_file("a.py") == mended
+    again = team(given("a"))
+    for run in [*stage.runs("a", "review"), *stage.runs("a", "fix")]:
+        for name, lines in recording.recordings(run).items():
+            place = again.folder / "recordings" / "base" / name
+            place.write_text(recording.text(lines), encoding="utf-8")
+    again.run()
+    assert again.merged_file("a.py") == mended
+    assert again.verdicts("a") == ["fix", "approve"]
+    (fix,) = again.runs("a", "fix")
+    assert (fix.backend, fix.input_tokens, fix.output_tokens) == ("replay", IN, OUT)
