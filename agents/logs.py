@@ -46,6 +46,7 @@ CLASSES = {
     "stderr": "stderr",
     "error": "error",
     "failed": "error",
+    "warning": "error",
     "finding": "error",
 }
 

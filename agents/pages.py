@@ -11,7 +11,7 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from agents import waits
-from agents.models import Request, Run, Steer
+from agents.models import Channel, Request, Run, Steer
 from agents.services import steering, walls
 from projects.models import Dependency, Module, Plan, Project
 from reviews import selectors as judged
@@ -294,6 +294,7 @@ class RunPage:
     steers: list[Steer]
     can_be_told: bool
     can_be_interrupted: bool
+    channel: Channel | None
     review: Review | None
     merge: Merge | None
     previous: Run | None
@@ -311,6 +312,7 @@ def run_page(run: Run) -> RunPage:
         steers=steering.shown(run),
         can_be_told=run.is_active and run.needs_slot and run.module_id is not None,
         can_be_interrupted=run.backend in steering.AT_ONCE,
+        channel=Channel.objects.filter(run=run).first(),
         review=Review.objects.filter(**by_topic).order_by("-pk").first(),
         merge=Merge.objects.filter(**by_topic).order_by("-pk").first(),
         previous=siblings.filter(pk__lt=run.pk).order_by("-pk").first(),

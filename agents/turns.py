@@ -20,9 +20,9 @@ from agents.backends.base import BackendError, Outcome, Sink, Turn
 from agents.leaks import leaking_paths, without
 from agents.models import ConversationEntry, Profile, Run
 from agents.scheduler import ceiling_of, start_next
-from agents.services import budgets, runs, steering, walls
+from agents.services import budgets, channels, runs, steering, walls
 from agents.services import secrets as accounts
-from agents.services.answers import ANSWERS, answer
+from agents.services.answers import ANSWERS, answer, park
 from agents.services.outcomes import review_judged
 from agents.services.permissions import Asker
 from agents.work import Work
@@ -64,18 +64,24 @@ def take(work: Work, began: str) -> str | None:
         work.run, work.contract, fix_lines=int(work.plan.policies.get("fix_lines", 20))
     )
     outcome = prompt(work, workspace, assignment)
+    if split := channels.proposed(work.run):
+        outcome.result = {**outcome.result, "split": split}
+        runs.run_update(work.run, result=outcome.result)
     if any(name in outcome.result for name in ANSWERS):
         if "split" in outcome.result:
             # One agent alone would have gone on instead of cutting its work up for others.
             runs.run_update(work.run, parallel_only=True)
         return None
-    return checkpoint(work, workspace, began)
+    head = checkpoint(work, workspace, began)
+    return None if channels.is_asking(work.run) else head
 
 
 def answered(work: Work) -> list[Run]:
     """The agent asked or split instead of working on."""
     work.log.flush()
     judged(work)
+    if not any(name in (work.run.result or {}) for name in ANSWERS):
+        return park(work, channels.asked(work.run), start_next)
     return answer(work, start_next)
 
 
@@ -127,6 +133,8 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     if run.kind in ("tests", "build") and len(run.assignments) == 1:
         described = assignments.describe(work.module, work.contract)
         conversations.delegate(run, f"To the {run.role} (run {run.pk}):\n{described}")
+    network = bool(profile.settings.get("network", False))
+    line = channels.line(work, profile.backend, network=network)
     turn = Turn(
         text=text,
         module=work.name,
@@ -139,9 +147,10 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         settings=profile.settings,
         replay=_replay(work),
         environment=work.environment,
-        network=bool(profile.settings.get("network", False)),
+        network=network,
         session=run.session or _session_before(run, profile),
-        secrets=_secrets(profile),
+        secrets={**_secrets(profile), **line.variables},
+        mcp_servers=line.servers,
         follow_up=str(sent.get("follow_up", "")),
         owns=_may_change(work),
         files=files,
@@ -154,12 +163,13 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
     failed: BackendError | None = None
     with meters.metering(run.pk, meters.AGENT) as meter, _asking(turn):
         try:
-            outcome = KINDS[profile.backend].run(turn, _hearing(work, delivery), work.stop)
+            outcome = KINDS[profile.backend].run(turn, _hearing(work, delivery), line.stop)
             outcome.result = work.log.redactor.data(outcome.result)
         except BackendError as error:
             failed, outcome = error, Outcome(run.result or {}, usage=error.usage)
         finally:
             _spent(run, time.monotonic() - began, meter)
+            line.look(is_over=True)
             work.log.flush()
     _used(run, outcome, is_refused=failed is not None and failed.owner == Run.Owner.PROVIDER)
     if failed:

@@ -82,6 +82,8 @@ class Work:
     waited: float = 0.0
     #: The run's agent, where it lives on between two turns.
     kept: Kept = field(default_factory=Kept)
+    #: The run's back-channel, once its first turn began; see agents/services/channels.py.
+    line: object | None = None
     #: Paths of the last turn that held a secret, and that its commit therefore lacks.
     leaks: list[str] = field(default_factory=list)
 

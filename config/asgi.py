@@ -1,4 +1,4 @@
-"""The web process: pages over HTTP, hints over WebSockets."""
+"""The web process: pages and agents' tools over HTTP, hints over WebSockets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 http = get_asgi_application()
 
-from projects.routing import websocket_urlpatterns  # noqa: E402 - needs the apps to be loaded
+from agents.channelgate import Gate  # noqa: E402 - needs the apps to be loaded
+from projects.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": Gate(http),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
         ),

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -71,12 +71,21 @@ def clock() -> Program:
 
 def everything(*, host: str, port: int, run_threads: int, short_threads: int = 2) -> list[Program]:
     """List what one machine runs: web, workers of both queues, and the clock."""
+    runs = workers("runs", run_threads)
     return [
         web(host=host, port=port),
-        workers("runs", run_threads),
+        replace(runs, env={"TUTTI_URL": _reached(host, port), **runs.env}),
         workers("short", short_threads),
         clock(),
     ]
+
+
+def _reached(host: str, port: int) -> str:
+    """Where agents on this machine reach the web process."""
+    if given := os.environ.get("TUTTI_URL"):
+        return given
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}"
 
 
 def free_port(wanted: int = 8000, *, host: str = "127.0.0.1") -> int:

@@ -144,6 +144,8 @@ TUTTI_SOURCE_ROOTS = env_paths(
 )
 #: Whether agents and checks may run where bubblewrap cannot; read by agents/confinement.py.
 TUTTI_ALLOW_UNCONFINED = env_bool("TUTTI_ALLOW_UNCONFINED")
+#: Where agents on this machine reach the web process; without it, port 8000 of the machine itself.
+TUTTI_URL = env_str("TUTTI_URL")
 #: Name under which this machine takes part in runs.
 TUTTI_HOST = env_str("TUTTI_HOST", socket.gethostname())
 #: No run is claimed while less than this is free.

@@ -14,6 +14,9 @@ from agents.backends.base import BackendError, Kept, Outcome, Sink, Stop, Turn, 
 from agents.backends.finals import answer_of
 from agents.startslots import start_slot
 
+#: Started by an agent that reaches Tutti's tools only through a program.
+BRIDGE = Path(__file__).with_name("mcp_bridge.py")
+
 
 class AcpBackend:
     """Settings: agent (a key of KNOWN), command, env (names of the server's variables), variables,
@@ -114,7 +117,10 @@ def _started(settings: Settings, turn: Turn) -> sandbox.Interactive:
             settings.command,
             workspace=turn.workspace,
             writable=[turn.home],
-            readable=[path for path in settings.readable if path.exists()],
+            readable=[
+                *([BRIDGE] if turn.mcp_servers else []),
+                *(path for path in settings.readable if path.exists()),
+            ],
             env={
                 "PATH": _path(settings, turn),
                 **settings.environment,

@@ -81,7 +81,9 @@ def _servers(about: InitializeResponse, turn: Turn) -> list[Any]:
                            for name, value in server.get("headers", {}).items()]  # fmt: skip
                 found.append(HttpMcpServer(type="http", name=server["name"], url=server["url"],
                                            headers=headers))  # fmt: skip
-            continue
+                continue
+            if "command" not in server:
+                continue
         env = [EnvVariable(name=name, value=value) for name, value in server["env"].items()]
         found.append(McpServerStdio(name=server["name"], command=server["command"],
                                     args=server["args"], env=env))  # fmt: skip

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from agents.models.channel import Channel
 from agents.models.conversation import Conversation, ConversationEntry
 from agents.models.host import Fleet, Host, HostReading
 from agents.models.measurement import Measurement
@@ -11,6 +12,7 @@ from agents.models.run import Run, RunLog
 from agents.models.steer import Steer
 
 __all__ = [
+    "Channel",
     "Conversation",
     "ConversationEntry",
     "Fleet",

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from agents.models.request import Request
 from agents.models.run import Run
 from projects.models import Module, Project
 
@@ -16,6 +17,10 @@ class Steer(models.Model):
     #: The run that it was written to; another one is told when this one ended before.
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="steers")
     text = models.TextField()
+    #: The agent's own question that this answers.
+    request = models.ForeignKey(
+        Request, null=True, blank=True, on_delete=models.PROTECT, related_name="steers"
+    )
     #: Whether the agent is interrupted for it.
     at_once = models.BooleanField(default=False)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")

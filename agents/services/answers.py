@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from agents.models import Request, Run
+from agents.models import Request, Run, Steer
 from agents.services import runs
 from agents.work import Work
 from projects import globs, graph, live, plancontent
@@ -266,6 +267,30 @@ def _ask(
     )
 
 
+def park(work: Work, asked: QuerySet[Request], start_next: StartNext) -> list[Run]:
+    """End a run whose agent waits for people, with the work that it did; the answer goes on."""
+    head, by = work.run.head_commit, live.Actor.run(work.run.pk)
+
+    def then(change: live.Change) -> None:
+        module = _still(work)
+        if module is None:
+            return
+        # Nobody answers while the project is locked.
+        if reason := "\n".join(asked.all().values_list("question", flat=True))[:4000]:
+            transition(module, S.NEEDS_PERSON, by=by, reason=reason, head_commit=head)
+        else:
+            Module.objects.filter(pk=module.pk).update(head_commit=head)
+
+    return runs.run_end(
+        work.run,
+        Run.Status.PARKED,
+        reason="Its agent waits for an answer.",
+        reason_kind="question",
+        then=then,
+        start_next=start_next,
+    )
+
+
 def _still(work: Work) -> Module | None:
     """The module, while it is where this run left it."""
     module = Module.objects.select_related("project", "contract", "parent", "plan").get(
@@ -302,12 +327,35 @@ def request_answer(request: Request, granted: bool, by: User, answer: str = "") 
             granted=granted,
             answer=answer,
         )
+        if request.data.get("channel"):
+            _tell(request, by, granted=granted)
+            run = Run.objects.only("status").get(pk=request.run_id)
+            if module.status != S.NEEDS_PERSON or run.status != Run.Status.PARKED:
+                # The agent is at work, or another one will be: what was granted holds at once.
+                if granted and request.kind == Request.Kind.EXCEPTION:
+                    reason = request.data.get("reason", "")
+                    exception_grant(module, request.data["paths"], actor, reason)
+                return
         if module.status != S.NEEDS_PERSON:
             return
         if granted:
             _grant(request, module, actor)
         else:
             _deny(request, module, actor, answer)
+
+
+def _tell(request: Request, by: User, *, granted: bool) -> None:
+    """Have the agent told with its next prompt, unless it asks before."""
+    request.refresh_from_db()
+    verdict = "granted" if granted else "refused"
+    Steer.objects.create(
+        project_id=request.project_id,
+        module_id=request.module_id,
+        run_id=request.run_id,
+        request=request,
+        text=f"You asked: {request.question}\nThe answer ({verdict}): {request.answer}".strip(),
+        by=by,
+    )
 
 
 def _deny(request: Request, module: Module, actor: live.Actor, answer: str) -> None:

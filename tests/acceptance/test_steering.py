@@ -72,7 +72,7 @@ def test_it_goes_with_the_next_prompt_and_a_good_run_takes_one_more_turn(team):
     prompts = [(home / f"prompt-{number}.txt").read_text() for number in range(3)]
     assert prompts[1].startswith("# Your last turn was not accepted")
     assert "# What people tell you now" in prompts[1]
-    assert "alice: Name it well." in prompts[1] or "Name it well." in prompts[1]
+    assert f"{stage.owner.username}: Name it well." in prompts[1]
     assert prompts[2].startswith("# What people tell you now")
     assert "mind the tax" in prompts[2] and "Name it well." not in prompts[2]
     assert [row.data["turn"] for row in run.log.filter(kind="steer")] == [2, 3]

@@ -14,11 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 STATE = Path(os.environ.get("HOME", "/tmp")) / "sessions.json"
 WORDS = sys.argv[1:]
 session_id = ""
+servers = []
 cancelled = False
 cost = 0.0
 number = 0
@@ -228,6 +230,18 @@ def leak():
     update("brand_new_kind", data=os.environ["AGENT_TOKEN"])
 
 
+def servers_given():
+    """Keep what the client offers, and start the first one where that is a program."""
+    home = Path(os.environ["HOME"])
+    (home / "servers.json").write_text(json.dumps(servers))
+    if "command" in servers[0]:
+        env = {**os.environ, **{one["name"]: one["value"] for one in servers[0]["env"]}}
+        asked = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}\n'
+        done = subprocess.run([servers[0]["command"], *servers[0]["args"]], env=env, input=asked,
+                              capture_output=True)  # fmt: skip
+        (home / "bridge.json").write_bytes(done.stdout + done.stderr)
+
+
 def environment():
     say(" ".join(sorted(os.environ)))
 
@@ -235,6 +249,7 @@ def environment():
 ACTS = {act.__name__: act for act in (
     hang, wait, late, flood, trickle, stderr, strays, babble, giant, endless, die, kill, daemon,
     deaf, shut, requests, leak, kinds, write, files, memory, environment)}  # fmt: skip
+ACTS["servers"] = servers_given
 ERRORS = {
     "rate": (-32603, "Internal error", {"details": "429 Too Many Requests"}),
     "over": (-32603, "Overloaded", {"details": "529 overloaded_error"}),
@@ -245,11 +260,41 @@ ERRORS = {
 STOPS = ("refusal", "max_tokens", "max_turn_requests", "nonsense")
 
 
+def tool(name, **arguments):
+    """Call one of Tutti's tools over HTTP, as the session's MCP server says."""
+    server = servers[0]
+    headers = {one["name"]: one["value"] for one in server["headers"]}
+    headers |= {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    method, params = "tools/call", {"name": name, "arguments": arguments}
+    if not name:
+        method, params = "tools/list", {}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    asked = urllib.request.Request(server["url"], json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        found = json.loads(answer.read())["result"]
+    return found.get("structuredContent", found)
+
+
+def use_tools():
+    tool("")
+    tool("report_progress", message=f"Prompt {len(remembered()) + 1}.")
+    if "wonders" in WORDS and not remembered():
+        asked = tool("ask_person", question="Which name?")
+        say(f"[{asked['status']}]")
+    if "splits" in WORDS:
+        parts = [{"slug": f"a-{part}", "title": part, "brief": part, "owns": [f"{part}.py"],
+                  "tests": {"paths": ["tests/test_a.py"], "given": True}, "checks": ["true"]}
+                 for part in ("one", "two")]  # fmt: skip
+        say(f"[{tool('propose_split', modules=parts)}]")
+
+
 def build(name, text):
     """Write a module's code, wrong the first time, or what the prompt's last words ask for."""
     right = "?" if not remembered() else name
     Path(f"{name}.py").write_text(f'def answer():\n    return "{right}"\n')
     Path(os.environ["HOME"], f"prompt-{len(remembered())}.txt").write_text(text)
+    if servers and "tools" in WORDS:
+        use_tools()
     if "pauses" in WORDS and not remembered():
         remember("cut off")
         wait()
@@ -337,7 +382,7 @@ def options():
 
 
 def answer(message):
-    global session_id
+    global session_id, servers
     method, params = message.get("method"), message.get("params") or {}
     if method == "initialize":
         methods = [
@@ -349,12 +394,16 @@ def answer(message):
                 "protocolVersion": 9 if "version" in WORDS else 1,
                 "agentInfo": {"name": "tester", "version": "1.2"},
                 "authMethods": methods,
-                "agentCapabilities": {"loadSession": "forget" not in WORDS},
+                "agentCapabilities": {
+                    "loadSession": "forget" not in WORDS,
+                    "mcpCapabilities": {"http": "nohttp" not in WORDS},
+                },
             }
         }
     if method == "authenticate":
         WORDS.remove("locked")
         return {"result": {}}
+    servers = params.get("mcpServers", servers)
     if method == "session/new":
         if "locked" in WORDS:
             return {"error": {"code": -32000, "message": "Authentication required"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from agents import sandbox
+from agents.backends import acp
 from agents.backends.acp import AcpBackend
 from agents.backends.acp_events import error_of, usage_of
 from agents.backends.acp_guest import decide
@@ -37,13 +39,23 @@ class Stage:
         self.seconds = 0.0
 
     def turn(
-        self, text, *words, ask=None, model="", session="", follow_up="", secrets=None, **settings
+        self,
+        text,
+        *words,
+        ask=None,
+        model="",
+        session="",
+        follow_up="",
+        secrets=None,
+        mcp_servers=(),
+        **settings,
     ):
         command = [sandbox.python(), "-I", "-S", str(AGENT), *words]
         values = {"command": command, "readable": [str(AGENT)], "start_seconds": 30, **settings}
         turn = Turn(text, "m", "build", "executor", 1, model, self.workspace, self.home, values,
                     session=session, follow_up=follow_up, owns=("owned.txt", "src/**"),
-                    kept=self.kept, ask=ask, secrets=secrets or {})  # fmt: skip
+                    kept=self.kept, ask=ask, secrets=secrets or {},
+                    mcp_servers=mcp_servers)  # fmt: skip
         began = time.monotonic()
         try:
             return AcpBackend().run(turn, self.hear, lambda: self.order)
@@ -408,3 +420,20 @@ def test_every_known_agent_says_how_to_get_and_sign_in():
         assert known.install
         assert known.sign_in
         assert known.trust in ("exact", "last_step", "estimated", "unknown")
+
+
+NOWHERE = "http://127.0.0.1:9/mcp"
+SERVERS = ({"type": "http", "name": "tutti", "url": NOWHERE, "headers": {"A": "b"},
+            "command": sandbox.python(), "args": ["-I", "-S", str(acp.BRIDGE)],
+            "env": {"TUTTI_MCP_TOKEN": "t", "TUTTI_MCP_URL": NOWHERE}},)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [(), ("nohttp",)])
+def test_an_agent_gets_mcp_over_http_or_else_a_bridge_that_starts(stage, words):
+    stage.turn("servers", *words, mcp_servers=SERVERS)
+    given = json.loads((stage.home / "servers.json").read_text())
+    if words:
+        assert (given[0]["command"], given[0]["args"][:2]) == (sandbox.python(), ["-I", "-S"])
+        assert "can't be reached" in (stage.home / "bridge.json").read_text()
+    else:
+        assert (given[0]["type"], given[0]["headers"]) == ("http", [{"name": "A", "value": "b"}])
