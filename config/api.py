@@ -32,9 +32,8 @@ api = NinjaAPI(
     auth=django_auth,
     docs_decorator=login_required,
 )
-# Before those whose paths take any word in the place of "cut".
-api.add_router("/projects", plans_router)
 api.add_router("/projects", projects_router)
+api.add_router("/projects", plans_router)
 api.add_router("/projects", reviews_router)
 api.add_router("/projects", agents_router)
 api.add_router("/projects", economics_router)
