@@ -44,6 +44,13 @@ class Redactor:
     def __bool__(self) -> bool:
         return bool(self.needles)
 
+    def also(self, secret: str) -> Redactor:
+        """One that knows a further secret."""
+        made = Redactor([secret])
+        found = {*self.needles, *made.needles}
+        made.needles = sorted(found, key=lambda needle: (-len(needle), needle))
+        return made
+
     def text(self, text: str) -> str:
         if not self._occurs(text):
             return text

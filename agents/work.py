@@ -50,6 +50,12 @@ class Log:
     def __post_init__(self) -> None:
         self.redacting = RowRedactor(self.redactor)
 
+    def hide(self, secret: str) -> None:
+        """Keep a secret of this run's own out of all that is stored of it."""
+        self.rows += self.redacting.close()
+        self.redactor = self.redactor.also(secret)
+        self.redacting = RowRedactor(self.redactor)
+
     def add(self, kind: str, data: dict[str, Any]) -> None:
         self.rows += self.redacting.add(kind, data)
         if len(self.rows) >= LOG_ROWS:

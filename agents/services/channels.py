@@ -179,6 +179,9 @@ def line(work: Work, backend: str, *, network: bool) -> Line:
     """The back-channel of a run, the same for all its turns; without a network there is none."""
     if work.line is None:
         can = network and backend in BACKENDS and work.run.module_id is not None
-        work.line = Line(work, channel_open(work.run) if can else None)
+        offer = channel_open(work.run) if can else None
+        if offer:
+            work.log.hide(offer.token)
+        work.line = Line(work, offer)
     assert isinstance(work.line, Line)
     return work.line

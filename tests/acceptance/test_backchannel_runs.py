@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+from agents import sandbox
 from agents.models import Channel, Request, Steer
 from agents.services.answers import request_answer
+from agents.services.profiles import profile_set
 from agents.workspaces import Workspace
 from projects.models import Attention
 from tests.acceptance.stage import code, given
 from tests.acceptance.test_acp_runs import executor
+from tests.acceptance.test_s10_split import PARTS, big, half
 from tests.browser.conftest import daphne, server, tutti_home  # noqa: F401 - fixtures
 
 
@@ -62,3 +67,54 @@ def test_an_agent_without_a_network_is_offered_nothing(team, settings):
     stage.run()
     assert stage.statuses() == {"a": "merged"}
     assert not Channel.objects.exists()
+
+
+SCRIPT = """
+import json, os, pathlib, urllib.request
+body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "report_progress", "arguments": {"message": "From a command."}}}
+headers = {"Authorization": "Bearer " + os.environ["TUTTI_MCP_TOKEN"],
+           "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+asked = urllib.request.Request(os.environ["TUTTI_MCP_URL"], json.dumps(body).encode(), headers)
+urllib.request.urlopen(asked, timeout=30).read()
+pathlib.Path("a.py").write_text(CODE)
+print(json.dumps({"tutti": {"summary": "done"}}))
+"""
+
+
+def test_a_command_finds_address_and_token_in_its_environment(team, settings, server):  # noqa: F811
+    settings.TUTTI_URL = server.url
+    stage = team(given("a"))
+    command = [sandbox.python(), "-I", "-S", "-c", SCRIPT.replace("CODE", repr(code("a")))]
+    values = {"command": command, "network": True}
+    profile_set(stage.project, "executor", "command", "m", values, stage.owner)
+    stage.run()
+    assert stage.statuses() == {"a": "merged"}
+    (run,) = stage.runs("a", "build")
+    assert [row.data["text"] for row in run.log.filter(kind="progress")] == ["From a command."]
+
+
+def test_a_proposed_split_happens_when_the_turn_ends(team, settings, server):  # noqa: F811
+    settings.TUTTI_URL = server.url
+    stage = big(team, split={"depth": 0, "modules": 4})
+    executor(stage, "tools", "splits=" + json.dumps([half(name) for name in PARTS]), network=True)
+    stage.run()
+    assert stage.statuses() == {"big": "needs_person"}
+    request = stage.request("big")
+    assert (request.kind, request.run.status) == ("split", "parked")
+    profile_set(stage.project, "executor", "replay", "recorded", {}, stage.owner)
+    request_answer(request, granted=True, by=stage.owner)
+    stage.work()
+    assert stage.statuses() == {"big": "merged", "big/x": "merged", "big/y": "merged"}
+
+
+def test_the_token_stays_out_of_log_and_branch(team, settings, server):  # noqa: F811
+    settings.TUTTI_URL = server.url
+    stage = team(given("a"))
+    executor(stage, "tools", "shows", network=True)
+    stage.run()
+    (run,) = [one for one in stage.runs("a", "build") if one.number == 1]
+    said = " ".join(json.dumps(row.data) for row in run.log.all())
+    assert "Bearer [redacted]" in said
+    findings = {finding.source for finding in stage.findings("a")}
+    assert "secret" in findings

@@ -281,11 +281,12 @@ def use_tools():
     if "wonders" in WORDS and not remembered():
         asked = tool("ask_person", question="Which name?")
         say(f"[{asked['status']}]")
-    if "splits" in WORDS:
-        parts = [{"slug": f"a-{part}", "title": part, "brief": part, "owns": [f"{part}.py"],
-                  "tests": {"paths": ["tests/test_a.py"], "given": True}, "checks": ["true"]}
-                 for part in ("one", "two")]  # fmt: skip
-        say(f"[{tool('propose_split', modules=parts)}]")
+    parts = next((word[7:] for word in WORDS if word.startswith("splits=")), "")
+    if parts:
+        say(f"[{tool('propose_split', modules=json.loads(parts))}]")
+    if "shows" in WORDS:
+        Path("mine.txt").write_text(servers[0]["headers"][0]["value"])
+        say(servers[0]["headers"][0]["value"])
 
 
 def build(name, text):
