@@ -109,7 +109,8 @@ def refusal() -> str | None:
         return None
     return (
         f"Agents and checks cannot be confined on this host, so they do not start: {why()}."
-        " Allow user namespaces or install bubblewrap; or, if agents may read and change all that Tutti itself may, set"
+        " Allow user namespaces or install bubblewrap; or, if agents may read and change all that"
+        " Tutti itself may, set"
         " TUTTI_ALLOW_UNCONFINED=yes and start Tutti again."
     )
 

@@ -202,7 +202,8 @@ def _kernel() -> list[Escape]:
         Escape("shared-memory", group, "attach shared memory of the server",
                'libc.shmget(F["shared_memory"], 64, 0) >= 0 and got("attached")'),
         Escape("programs-in-kernel", group, "load a program into the kernel, or measure others",
-               'room = ctypes.create_string_buffer(128)\nroom[0:16] = struct.pack("4I", 1, 4, 4, 1)\n'
+               'room = ctypes.create_string_buffer(128)\n'
+               'room[0:16] = struct.pack("4I", 1, 4, 4, 1)\n'
                'libc.syscall(F["bpf"], 0, room, 128) >= 0 and got("bpf")\n'
                'libc.syscall(F["perf"], room, -1, 0, -1, 0) >= 0 and got("perf")'),
         Escape("side-doors", group, "make calls that no filter sees, by io_uring",
