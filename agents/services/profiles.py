@@ -81,7 +81,10 @@ def profile_set(
     if provider != "keep":
         values["provider"] = provider
     with transaction.atomic():
-        before = Profile.objects.filter(project=project, role=role).first()
+        before = (
+            Profile.objects.select_related("provider").filter(project=project, role=role).first()
+        )
+        _keep_key(before, values, by)
         profile, _ = Profile.objects.update_or_create(project=project, role=role, defaults=values)
         if project:
             with live.change(project) as change:
@@ -94,3 +97,20 @@ def profile_set(
                     after=str(profile),
                 )
     return profile
+
+
+def _keep_key(before: Profile | None, values: dict[str, Any], by: User) -> None:
+    """Refuse what would hand an account's key to a command or an address of somebody's own."""
+    account = values.get("provider", before.provider if before else None)
+    if by.is_superuser or account is None:
+        return
+    if not Provider.objects.filter(pk=account.pk).exclude(secret="").exists():
+        return
+    kept = before and before.provider_id == account.pk
+    if not kept or any(getattr(before, name) != values[name] for name in ("backend", "settings")):
+        message = (
+            f"The account {account} holds a key, which whatever plays this role is given. Only a "
+            "site admin may charge a profile to it, or change the profile's backend and settings; "
+            "its model may be changed."
+        )
+        raise Refused(message, [Problem("", "provider", message)])

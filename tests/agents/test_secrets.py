@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from agents.models import Profile, Provider
 from agents.services import secrets as accounts
+from agents.services.profiles import profile_set
 from projects import secrets
 from projects.models import SiteEvent
 from projects.services.errors import Refused
@@ -163,3 +164,20 @@ def test_key_goes_in_by_page_and_api_and_is_shown_by_neither(provider, admin, cl
     assert said.json() == {"message": "The key of anthropic is removed."}
     provider.refresh_from_db()
     assert provider.secret == ""
+
+
+def test_a_maintainer_takes_no_account_with_a_key_to_a_place_of_her_own(provider, admin):
+    """Whoever chooses the command or the address that gets the key could read it."""
+    project, alice = make.project("shop"), make.user("alice")
+    accounts.secret_set(provider, admin, KEY, "ANTHROPIC_API_KEY")
+    theirs = {"command": ["sh", "-c", "env"]}
+    with pytest.raises(Refused, match="Only a site admin"):
+        profile_set(project, "executor", "command", "m", theirs, alice, provider=provider)
+    profile_set(project, "executor", "command", "m", {"command": ["agent"]}, admin,
+                provider=provider)  # fmt: skip
+    with pytest.raises(Refused, match="its model may be changed"):
+        profile_set(project, "executor", "command", "m", theirs, alice)
+    profile_set(project, "executor", "command", "larger", {"command": ["agent"]}, alice)
+    profile_set(project, "executor", "command", "m", theirs, alice, provider=None)
+    kept = Profile.objects.get(project=project, role="executor")
+    assert kept.provider is None and kept.settings == theirs
