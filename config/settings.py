@@ -142,6 +142,8 @@ LOG_LEVEL = env_str("TUTTI_LOG_LEVEL", "INFO").upper()
 TUTTI_SOURCE_ROOTS = env_paths(
     "TUTTI_SOURCE_ROOTS", [Path.home(), BASE_DIR, TUTTI_HOME, Path(tempfile.gettempdir())]
 )
+#: Hosts of repositories that may have a private address.
+TUTTI_SOURCE_HOSTS = env_list("TUTTI_SOURCE_HOSTS", [])
 #: Whether agents and checks may run where bubblewrap cannot; read by agents/confinement.py.
 TUTTI_ALLOW_UNCONFINED = env_bool("TUTTI_ALLOW_UNCONFINED")
 #: Where agents on this machine reach the web process; without it, port 8000 of the machine itself.

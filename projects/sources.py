@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from projects import git
+from projects import addresses, credentials, git
 from projects.git import GitError
 from projects.text import clean_text
 
@@ -29,7 +29,18 @@ class Source:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"GIT_ALLOW_PROTOCOL": "file" if self.is_local else "https:ssh"}
+        """What git is told besides: which address the host has, and the credential at hand.
+
+        Raises GitError when the host has none that Tutti may reach.
+        """
+        if self.is_local:
+            return {"GIT_ALLOW_PROTOCOL": "file"}
+        is_ssh, host, port = _place(self.address)
+        found = addresses.reachable(host, port or (22 if is_ssh else 443), self.shown)
+        told = (
+            credentials.ssh(host, found) if is_ssh else credentials.https(host, port or 443, found)
+        )
+        return {"GIT_ALLOW_PROTOCOL": "https:ssh", **told}
 
     @property
     def timeout(self) -> float:
@@ -111,6 +122,14 @@ def _url(source: str) -> Source:
     if not (port_is_legal and _HOST.fullmatch(host) and user_is_legal):
         raise GitError(f"{clean_text(shown, 200)} names no host that can be reached.")
     return Source(source, git.plain_url(source), is_local=False)
+
+
+def _place(address: str) -> tuple[bool, str, int | None]:
+    """Return whether an address is ssh's, its host, and its port when it names one."""
+    if "://" not in address:
+        return True, address.split(":", 1)[0].rpartition("@")[2], None
+    parts = urlsplit(address)
+    return parts.scheme == "ssh", parts.hostname or "", parts.port
 
 
 def _local(source: str, roots: Iterable[Path]) -> Source:
