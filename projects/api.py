@@ -28,8 +28,9 @@ from projects.schemas import (
     ProblemOut,
     ProjectOut,
     PublishIn,
+    SourceKeyIn,
 )
-from projects.services import modules, plans, projects, proposals, publishing
+from projects.services import modules, plans, projects, proposals, publishing, sourcekeys
 
 router = Router(tags=["projects"])
 
@@ -71,6 +72,14 @@ def project_resume(request: HtmxRequest, slug: str) -> Done:
 def publish(request: HtmxRequest, slug: str, body: PublishIn) -> Done:
     found = access.project_for(request.user, slug, role=Role.MAINTAINER)
     return Done(message=publishing.publish(found, request.user, body.branch.strip()))
+
+
+@router.put("/{slug}/source-key", response=Done)
+def source_key_set(request: HtmxRequest, slug: str, body: SourceKeyIn) -> Done:
+    found = access.project_for(request.user, slug, role=Role.OWNER)
+    sourcekeys.source_key_set(found, request.user, body.secret, user=body.user,
+                              known_hosts=body.known_hosts)  # fmt: skip
+    return Done(message="Saved; it is never shown." if body.secret.strip() else "Removed.")
 
 
 # --- Plans ---------------------------------------------------------------------------------------

@@ -70,6 +70,35 @@ class PlainForm(forms.Form):
             self.add_error(None, message)
 
 
+class SecretArea(forms.Textarea):
+    """A field that is written and never shown again, not even with a mistake in it."""
+
+    def format_value(self, value: Any) -> str:
+        return ""
+
+
+class SourceKeyForm(PlainForm):
+    secret = forms.CharField(
+        required=False,
+        max_length=20_000,
+        label="Token or deploy key",
+        help_text="A token for an https address, a private key without passphrase for ssh. It is "
+        "kept sealed and never shown; saving it empty removes it.",
+        widget=SecretArea(attrs={"rows": 3, "class": "mono", "autocomplete": "off"}),
+    )
+    user = forms.CharField(
+        required=False, max_length=200, help_text="Of the token; many hosts take any name."
+    )
+    known_hosts = forms.CharField(
+        required=False,
+        max_length=20_000,
+        label="Known host keys",
+        help_text="For ssh: what “ssh-keyscan HOST” prints, compared with what the host publishes. "
+        "Empty: the server's own list counts. An unknown host is refused.",
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono"}),
+    )
+
+
 class ProjectForm(PlainForm):
     name = forms.CharField(max_length=200, help_text="How people call it.")
     source = forms.CharField(
@@ -88,6 +117,13 @@ class ProjectForm(PlainForm):
         required=False,
         help_text="Folder of a Python virtual environment that checks run in. May stay empty.",
         widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
+    )
+    secret = forms.CharField(
+        required=False,
+        max_length=20_000,
+        label="Token or deploy key",
+        help_text="Of a private repository: a token for https, a private key for ssh. Never shown.",
+        widget=SecretArea(attrs={"rows": 2, "class": "mono", "autocomplete": "off"}),
     )
     plan = forms.FileField(
         required=False,

@@ -174,4 +174,12 @@ class PublishIn(Input):
     branch: str = Field(default="", max_length=200)
 
 
+class SourceKeyIn(Input):
+    """A token or private key for the project's source; an empty one removes what is kept."""
+
+    secret: str = Field(max_length=20_000)
+    user: str = Field(default="", max_length=200)
+    known_hosts: str = Field(default="", max_length=20_000)
+
+
 PlanOut.model_rebuild()

@@ -124,6 +124,14 @@ def _url(source: str) -> Source:
     return Source(source, git.plain_url(source), is_local=False)
 
 
+def place_of(source: str) -> tuple[bool, str, int | None] | None:
+    """Return whether a source is ssh's, its host and its port; None for a path on this server."""
+    is_path = source.startswith(("/", ".", "~")) or not _SHORT_SSH.fullmatch(source)
+    if "://" not in source and is_path:
+        return None
+    return _place(source)
+
+
 def _place(address: str) -> tuple[bool, str, int | None]:
     """Return whether an address is ssh's, its host, and its port when it names one."""
     if "://" not in address:

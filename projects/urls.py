@@ -26,6 +26,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(P + "publish/", projects.publish, name="publish"),
     path(P + "settings/", settings.general, name="settings"),
     path(P + "settings/ceiling/", settings.ceiling_set, name="ceiling"),
+    path(P + "settings/source-key/", settings.source_key_set, name="source-key"),
     path(P + "settings/policies/", settings.policies, name="settings-policies"),
     path(P + "settings/instructions/", settings.instructions, name="settings-instructions"),
     path(P + "settings/profiles/", settings.profiles, name="settings-profiles"),

@@ -32,6 +32,7 @@ from projects.git import GitError
 from projects.hub import Hub, integration_ref
 from projects.models import Contract, Plan, Project
 from projects.planpage import plan_shown
+from projects.services import sourcekeys
 from projects.services.errors import Refused
 from projects.services.plans import topic_of
 from reviews.checks import run_checks
@@ -221,9 +222,10 @@ def _measure(found: Measurement, watch: _Watch) -> str:
 
 def _source_problem(project: Project, hub: Hub) -> str:
     try:
-        head = hub.source_head(
-            project.source, project.default_branch, roots=settings.TUTTI_SOURCE_ROOTS
-        )
+        with sourcekeys.at_hand(project):
+            head = hub.source_head(
+                project.source, project.default_branch, roots=settings.TUTTI_SOURCE_ROOTS
+            )
     except GitError as error:
         return str(error)
     return "" if head else f"{project.source} has no branch {project.default_branch}."

@@ -14,6 +14,7 @@ from django.db import transaction
 from agents.models import Profile, Provider
 from agents.redaction import Redactor
 from projects import live, secrets
+from projects.services import sourcekeys
 from projects.services.errors import Problem, Refused
 
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
@@ -103,7 +104,8 @@ def secrets_rotate() -> tuple[int, list[str]]:
                 continue
             Provider.objects.filter(pk=pk).update(secret=sealed)
             done += 1
-    return done, lost
+    of_sources, more_lost = sourcekeys.rotate()
+    return done + of_sources, lost + more_lost
 
 
 def _value_problems(value: str) -> list[Problem]:

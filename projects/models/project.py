@@ -15,6 +15,10 @@ class Project(models.Model):
     name = models.CharField(max_length=200)
     goal = models.TextField(blank=True)
     source = models.CharField(max_length=1000, help_text="Path or URL of the team's repository.")
+    #: Token or private key of the source, sealed; whose it is, and the host's known ssh keys.
+    source_secret = models.TextField(blank=True, default="")
+    source_user = models.CharField(max_length=200, blank=True, default="")
+    source_known_hosts = models.TextField(blank=True, default="")
     default_branch = models.CharField(max_length=200, default="main")
     environment = models.CharField(
         max_length=1000, blank=True, help_text="Virtual environment that checks run in."

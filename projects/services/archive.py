@@ -51,7 +51,7 @@ def project_delete(project: Project, by: User, confirm: str) -> None:
     with live.change(project) as change:
         slug = f"{project.slug[:40]}~{project.pk}"
         gone = Project.objects.filter(pk=project.pk, deleted_at=None, archived_at__isnull=False)
-        if not gone.update(deleted_at=timezone.now(), slug=slug):
+        if not gone.update(deleted_at=timezone.now(), slug=slug, source_secret=""):
             raise Stale("Only an archived project can be deleted, and only once.")
         Invitation.objects.filter(project=project).delete()
         Attention.objects.filter(project=project, closed_at=None).update(

@@ -20,6 +20,7 @@ from projects import hub as hubs
 from projects import live, planfile
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
+from projects.services import sourcekeys
 from projects.services.errors import Refused
 from projects.text import clean_text
 
@@ -36,10 +37,14 @@ def project_create(
     branch: str = "",
     environment: str = "",
     goal: str = "",
+    secret: str = "",
+    secret_user: str = "",
+    known_hosts: str = "",
 ) -> Project:
     """Make a project of a repository: rows first, then its hub; neither stays without the other.
 
-    Raises Refused when the slug is taken or the source can't be read.
+    `secret` is the source's token or deploy key. Raises Refused when the slug is taken or the
+    source can't be read.
     """
     slug = slugify(slug)[:60]
     if not slug:
@@ -55,6 +60,7 @@ def project_create(
                 default_branch=branch or "main",
                 environment=environment,
                 policies=DEFAULT_POLICIES,
+                **sourcekeys.sealed(source, secret, user=secret_user, known_hosts=known_hosts),
             )
             Membership.objects.create(project=project, user=owner, role=Role.OWNER)
             with live.change(project) as change:
@@ -77,12 +83,13 @@ def hub_create(project: Project) -> None:
     """Clone the source into the project's own bare repository, replacing a leftover of a crash."""
     shutil.rmtree(project.hub_path, ignore_errors=True)
     try:
-        hubs.Hub.create(
-            project.hub_path,
-            project.source,
-            project.default_branch,
-            roots=settings.TUTTI_SOURCE_ROOTS,
-        )
+        with sourcekeys.at_hand(project):
+            hubs.Hub.create(
+                project.hub_path,
+                project.source,
+                project.default_branch,
+                roots=settings.TUTTI_SOURCE_ROOTS,
+            )
     except BaseException:
         shutil.rmtree(project.hub_path, ignore_errors=True)
         raise

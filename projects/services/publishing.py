@@ -10,6 +10,7 @@ from projects import live
 from projects.git import GitError
 from projects.hub import integration_ref
 from projects.models import Event, Module, Plan, Project
+from projects.services import sourcekeys
 from projects.services.errors import Refused
 from projects.services.projects import hub_of
 
@@ -29,13 +30,14 @@ def publish(project: Project, by: User, branch: str = "") -> str:
     if commit is None:
         raise Refused("There is nothing to publish yet.")
     try:
-        if branch:
-            published = hub.push_branch(project.source, branch, commit, roots=roots)
-        else:
-            old = hub.source_head(project.source, project.default_branch, roots=roots)
-            published = hub.publish(
-                project.source, project.default_branch, commit, old, roots=roots
-            )
+        with sourcekeys.at_hand(project):
+            if branch:
+                published = hub.push_branch(project.source, branch, commit, roots=roots)
+            else:
+                old = hub.source_head(project.source, project.default_branch, roots=roots)
+                published = hub.publish(
+                    project.source, project.default_branch, commit, old, roots=roots
+                )
     except GitError as error:
         raise Refused(str(error)) from error
     if not published.is_done:

@@ -72,6 +72,7 @@ def _create(request: HtmxRequest, data: dict[str, Any], file: planfile.PlanFile 
         branch=data["branch"],
         environment=data["environment"],
         goal=file.project.goal if file else "",
+        secret=data["secret"],
     )
     if file is None:
         plan_services.plan_draft(project, request.user)

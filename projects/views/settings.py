@@ -16,9 +16,18 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from projects import access
 from projects import instructions as texts
 from projects.access import HtmxRequest
-from projects.forms import CeilingForm, GeneralForm, PlainForm, PoliciesForm, TextForm, posted
+from projects.forms import (
+    CeilingForm,
+    GeneralForm,
+    PlainForm,
+    PoliciesForm,
+    SourceKeyForm,
+    TextForm,
+    posted,
+)
 from projects.models import Instruction, Project, Role
 from projects.services import projects as services
+from projects.services import sourcekeys
 from projects.services.errors import Refused
 from projects.views.answers import back
 
@@ -63,6 +72,10 @@ def _general(
         ),
         "ceiling_form": forms.get("ceiling_form")
         or CeilingForm(initial={"ceiling": project.ceiling}),
+        "key_form": forms.get("key_form")
+        or SourceKeyForm(
+            initial={"user": project.source_user, "known_hosts": project.source_known_hosts}
+        ),
         "site_ceiling": site.TUTTI_SITE_CEILING,
     }
     return render(request, "projects/settings_general.html", context, status=status)
@@ -81,6 +94,18 @@ def ceiling_set(request: HtmxRequest, slug: str) -> HttpResponse:
             else reverse("projects:settings", args=[slug])
         )
     return _general(request, project, ceiling_form=form, status=422)
+
+
+@login_required
+@require_POST
+def source_key_set(request: HtmxRequest, slug: str) -> HttpResponse:
+    project = access.project_for(request.user, slug, role=Role.OWNER)
+    form = SourceKeyForm(request.POST)
+    if _saved(request, form, lambda data: sourcekeys.source_key_set(
+        project, request.user, data["secret"], user=data["user"],
+        known_hosts=data["known_hosts"])):  # fmt: skip
+        return redirect("projects:settings", slug)
+    return _general(request, project, key_form=form, status=422)
 
 
 @login_required
