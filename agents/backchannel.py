@@ -43,7 +43,8 @@ async def call(service: Callable[..., Any], *args: Any) -> Any:
         finally:
             close_old_connections()
 
-    return await sync_to_async(done)()
+    # Each in a thread of its own: one that waits for a project's lock holds nobody up.
+    return await sync_to_async(done, thread_sensitive=False)()
 
 
 def server() -> Server:

@@ -51,7 +51,8 @@ class Gate:
             await refuse(send, 403, "Agents come here, not pages in a browser.")
             return
         scheme, _, token = headers.get(b"authorization", "").partition(" ")
-        run = await sync_to_async(_admitted)(token.strip()) if scheme.lower() == "bearer" else None
+        admitted = sync_to_async(_admitted, thread_sensitive=False)
+        run = await admitted(token.strip()) if scheme.lower() == "bearer" else None
         if run is None:
             await refuse(send, 401, "The token is wrong, or its run has ended.")
             return

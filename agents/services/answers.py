@@ -329,6 +329,7 @@ def request_answer(request: Request, granted: bool, by: User, answer: str = "") 
         )
         if request.data.get("channel"):
             _tell(request, by, granted=granted)
+            change.topics.add(request.run.topic)
             run = Run.objects.only("status").get(pk=request.run_id)
             if module.status != S.NEEDS_PERSON or run.status != Run.Status.PARKED:
                 # The agent is at work, or another one will be: what was granted holds at once.
