@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from django.db import connection
 
@@ -156,16 +155,12 @@ def test_what_a_run_was_not_told_is_kept_for_the_next(team):
 def test_a_planner_that_was_told_something_keeps_its_tests(team):
     stage = team({**given("a"), "tests": ["tests/test_a.py"]})
     stage.play("a", "tests", Turn({"tests/test_a.py": proof("a")}, {"outline": "x"}, seconds=1.0))
-    thread = meanwhile(
-        lambda: (
-            steering.steer_write(
-                running("tests", assignments__0__turn=1), "Test it well.", stage.owner
-            )
-            and None
-        )
-    )
+
+    def person() -> None:
+        steering.steer_write(running("tests", assignments__0__turn=1), "Test it.", stage.owner)
+
+    thread = meanwhile(person)
     stage.run()
     thread.join()
     assert stage.statuses() == {"a": "merged"}
     assert stage.runs("a", "tests")[0].turns == 2
-    assert Path(stage.folder).exists()

@@ -15,23 +15,21 @@ from urllib.parse import urlsplit
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
 from agents.models import Channel, Request, Run, Steer
 from agents.services import channels, steering
 from agents.services.answers import request_answer
+from agents.supervision import Watch
 from agents.work import Log, Work
-from projects.models import Attention, Contract, Event
+from projects.hub import Hub
+from projects.models import Attention, Event
 from tests import factories as make
 from tests.browser.conftest import Server, daphne, server, tutti_home  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parents[2]
 BRIDGE = ROOT / "agents" / "backends" / "mcp_bridge.py"
-
-
-class Watch:
-    def stop(self) -> None:
-        return None
 
 
 @pytest.fixture
@@ -171,7 +169,7 @@ def test_exceptions_are_granted_by_policy_or_by_a_maintainer(offer, run):
     assert one(offer, "get_answer", id=asked["id"])["granted"] is True
 
 
-def run_contract(run) -> Contract:
+def run_contract(run):
     run.module.refresh_from_db()
     return run.module.contract
 
@@ -189,7 +187,7 @@ def test_an_agent_that_only_reviews_asks_nobody(offer, run):
 
 
 def test_the_worker_logs_progress_and_says_once_that_nobody_connected(offer, run):
-    work = Work(run, None, Watch(), Log(run))
+    work = Work(run, Hub(run.project.hub_path), Watch(run.pk, run.fence, 0.0), Log(run))
     line = channels.Line(work, offer)
     line.look(is_over=False)
     assert not run.log.filter(kind="warning").exists()

@@ -10,8 +10,10 @@ from playwright.sync_api import expect
 from agents.models import Run
 from agents.services import runs
 from agents.services.steering import Delivery
+from agents.supervision import Watch
 from agents.work import Log, Work
 from projects import live
+from projects.hub import Hub
 from projects.lifecycle import transition
 from projects.models import Module, Project
 from projects.services.projects import project_pause
@@ -201,7 +203,7 @@ def test_a_running_agent_is_told_and_the_receipt_comes_by_itself(
     expect(page.locator("#steers .receipt")).to_contain_text("Queued")
     expect(page.get_by_label("Tell the agent")).to_have_value("")
     page.get_by_label("Tell the agent").fill("And the discount")
-    work = Work(run, None, None, Log(run))
+    work = Work(run, Hub(shop.hub_path), Watch(run.pk, run.fence, 0.0), Log(run))
     delivery = Delivery(work)
     delivery.heard("message")
     work.log.flush()
