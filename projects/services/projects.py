@@ -16,12 +16,12 @@ from django.utils import timezone
 from django.utils.text import slugify
 from pydantic import ValidationError
 
+from projects import git, live, planfile
 from projects import hub as hubs
-from projects import live, planfile
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
 from projects.services import sourcekeys
-from projects.services.errors import Refused
+from projects.services.errors import Problem, Refused
 from projects.text import clean_text
 
 #: What a new project allows: the plan file's own defaults.
@@ -50,6 +50,9 @@ def project_create(
     if not slug:
         raise Refused("Give the project a name of letters, digits or dashes.")
     check_environment(environment)
+    if git.redact(source) != source and ":" in source.split("://", 1)[-1].rpartition("@")[0]:
+        message = "The address holds a password: leave it out, and enter it as the token."
+        raise Refused(message, [Problem("", "source", message)])
     try:
         with transaction.atomic():
             project = Project.objects.create(

@@ -12,6 +12,7 @@ from projects import credentials, secrets
 from projects.models import Event, Project
 from projects.services import sourcekeys
 from projects.services.errors import Refused
+from projects.services.projects import project_create
 from tests import factories
 
 TOKEN = "ghp-known-to-nobody-else"
@@ -68,6 +69,12 @@ def test_what_is_no_credential_is_refused(shop, alice, source, secret, says):
     with pytest.raises(Refused, match=says) as caught:
         sourcekeys.source_key_set(shop, alice, secret)
     assert secret not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_refused(alice):
+    with pytest.raises(Refused, match="enter it as the token") as caught:
+        project_create(slug="x", source=f"https://me:{TOKEN}@forge.example/x", owner=alice)
+    assert TOKEN not in str(caught.value)
 
 
 def test_pages_take_it_and_never_show_it(shop, alice, client):
