@@ -314,9 +314,7 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
             scope="project", project=project, measure="parallel", period="now", limit=3
         ).pk,
         "account": Provider.objects.create(name="lab").pk,
-        "price": Price.objects.create(
-            model="m1", input_per_million=1, output_per_million=2
-        ).pk,
+        "price": Price.objects.create(model="m1", input_per_million=1, output_per_million=2).pk,
         "host": Host.objects.create(name="box").pk,
         "token": invitation_create(project=project, role=MEMBER, by=make.user("alice")),
     }

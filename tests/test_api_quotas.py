@@ -32,7 +32,7 @@ def root(db) -> Client:
     return enter("root")
 
 
-def post(client: Client, url: str, body: dict | None = None):
+def post(client: Client, url: str, body: dict[str, object] | None = None):
     return client.post(url, body or {}, content_type="application/json")
 
 

@@ -31,7 +31,9 @@ def finished(team) -> Stage:
         part("d", lane="x", needs=[need("a", "contract")]),
         part("e"),
     ]
-    stage = team(*modules, files={"f.py": STUB}, ceiling=2, checks=[{"run": "true", "at": "end"}])
+    stage: Stage = team(
+        *modules, files={"f.py": STUB}, ceiling=2, checks=[{"run": "true", "at": "end"}]
+    )
     stage.play("a", "build", Turn({"a.py": "def answer(:"}), Turn({"a.py": code("a")}))
     stage.play("c", "review", verdict("fix", c="Mend it."), APPROVE)
     stage.play("c", "fix", Turn({"c.py": code("c") + "\n# Mended.\n"}, {"summary": "Mended."}))

@@ -48,7 +48,9 @@ def test_many_at_once_make_what_one_after_the_other_makes(team):
     assert overlaps(list(builds)) >= 2
     assert (most_held(wide), most_held(narrow)) == (2, 1)
     assert wide.hub.tree(wide.merged_head) == narrow.hub.tree(narrow.merged_head)
-    assert figures(wide.plan).total.tokens == figures(narrow.plan).total.tokens == 110 * 3 * len(NAMES)
+    assert (
+        figures(wide.plan).total.tokens == figures(narrow.plan).total.tokens == 110 * 3 * len(NAMES)
+    )
 
 
 def test_the_command_runs_a_plan_with_processes_of_its_own(team, service_env, tmp_path):

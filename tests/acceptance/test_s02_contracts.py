@@ -109,4 +109,4 @@ def test_an_exception_on_anothers_path_merges_after_its_owner(team):
     stage.work()
     assert stage.statuses() == {"a": "merged", "b": "merged"}
     ended = {merge.module.slug: merge.ended_at for merge in Merge.objects.filter(status="merged")}
-    assert ended["a"] < ended["b"]
+    assert ended["a"] and ended["b"] and ended["a"] < ended["b"]

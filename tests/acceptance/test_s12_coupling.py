@@ -140,8 +140,8 @@ def test_what_is_merged_reaches_the_team_when_a_person_publishes(team):
     factories.git(stage.source, "checkout", "-q", "--detach")
     publish(stage.project, stage.owner)
     assert factories.git(stage.source, "rev-parse", "main") == stage.merged_head
-    told = [(event.actor, event.data["branch"]) for event in stage.events("project.published")]
-    assert told == [("person:alice", "for-review"), ("person:alice", "main")]
+    record = [(event.actor, event.data["branch"]) for event in stage.events("project.published")]
+    assert record == [("person:alice", "for-review"), ("person:alice", "main")]
 
     factories.git(stage.source, "checkout", "-q", "main")
     theirs = factories.commit(stage.source, {"theirs.txt": "1\n"})

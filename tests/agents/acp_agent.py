@@ -16,11 +16,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 STATE = Path(os.environ.get("HOME", "/tmp")) / "sessions.json"
 WORDS = sys.argv[1:]
 session_id = ""
-servers = []
+servers: list[Any] = []
 cancelled = False
 cost = 0.0
 number = 0

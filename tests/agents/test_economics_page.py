@@ -22,6 +22,7 @@ KINDS = {"tests": "planner", "build": "executor", "review": "orchestrator", "mer
 def ended(module: Module, kind: str, begin: int, seconds: int = 10, **values):
     """A run that began so many seconds after the plan's approval and ended."""
     zero = module.plan.decided_at
+    assert zero is not None
     agent = seconds if KINDS.get(kind) else 0
     tokens = {"input_tokens": 100, "output_tokens": 10} if agent else {}
     defaults = {
@@ -75,9 +76,16 @@ def test_page_shows_figures_tables_and_pictures_with_their_tables(client, plan):
 def test_every_figure_links_to_its_runs(client, plan):
     html = get(client).content.decode()
     runs = reverse("agents:runs", args=["shop"])
-    for query in ("role=planner", "purpose=rework", "kind=merge", "module=m0", "parallel=1"):
-        assert f"{runs}?plan=1&amp;{query}" in html, query
-        assert get(client, "runs", **dict([query.split("=")], plan="1")).status_code == 200
+    links = {
+        "role": "planner",
+        "purpose": "rework",
+        "kind": "merge",
+        "module": "m0",
+        "parallel": "1",
+    }
+    for name, value in links.items():
+        assert f"{runs}?plan=1&amp;{name}={value}" in html, name
+        assert get(client, "runs", **{name: value, "plan": "1"}).status_code == 200
 
 
 def test_unpriced_and_unknown_are_said_and_never_zero(client, plan):

@@ -36,7 +36,7 @@ def alice(shop) -> User:
 
 
 @pytest.fixture
-def busy(shop) -> Project:
+def busy(shop: Project) -> Project:
     """Three modules at work, two that wait."""
     plan = make.plan(shop)
     for name in ("cart", "desk", "till"):

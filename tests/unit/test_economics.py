@@ -247,7 +247,8 @@ def test_the_simulation_is_near_what_the_demo_took() -> None:
 def histories(draw):
     """Runs as an engine without waits leaves them, for modules with needs and lanes."""
     count = draw(st.integers(1, 7))
-    specs, runs = [], []
+    specs: list[ModuleSpec] = []
+    runs: list[RunFacts] = []
     seconds = st.integers(0, 9)
     for n in range(count):
         needed = draw(st.sets(st.integers(0, n - 1), max_size=2)) if n else set()
