@@ -133,7 +133,7 @@ class Installation:
 
     def said(self, log: str = "job") -> str:
         path = self.home / "logs" / f"{log}.log"
-        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+        return path.read_text(errors="replace")[-20_000:] if path.exists() else ""
 
     def members(self, words: str) -> list[psutil.Process]:
         """The supervised processes whose command line has `words`, without their launchers."""
