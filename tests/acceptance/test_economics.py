@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
 from django.urls import reverse
 
 from agents import figures, record, simulation
@@ -57,7 +58,12 @@ def told(stage: Stage, *arguments: str) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def test_the_record_alone_gives_the_same_numbers(finished: Stage, tmp_path):
+def test_every_way_tells_the_same_numbers(finished: Stage, client, tmp_path):
+    assert_same_from_the_record(finished, tmp_path)
+    assert_same_on_the_page(finished, client)
+
+
+def assert_same_from_the_record(finished: Stage, tmp_path: Path) -> None:
     by_rows = figures.facts(finished.plan)
     path = exported(finished, tmp_path)
     by_record = record.facts(record.read_file(path), project=finished.slug)
@@ -70,7 +76,7 @@ def test_the_record_alone_gives_the_same_numbers(finished: Stage, tmp_path):
     assert len(json.loads(first.read_text())["runs"]) == Run.objects.count()
 
 
-def test_rework_and_roles_are_told_apart(finished: Stage):
+def test_figures_are_told_apart_and_lie_within_their_bounds(finished: Stage):
     found = figures.figures(finished.plan)
     assert found.is_replayed and found.by_purpose["fix"].runs == 1
     # The second turn of a's build, and the second review of c.
@@ -79,8 +85,6 @@ def test_rework_and_roles_are_told_apart(finished: Stage):
     assert found.total.tokens == sum(s.tokens for s in found.by_role.values()) == 110 * 18
     assert found.total.cost is None and found.total.unpriced == 17
 
-
-def test_what_was_measured_lies_between_the_bound_and_one_after_another(finished: Stage):
     facts = figures.facts(finished.plan)
     found = economics(facts)
     assert 0 < found.bound.seconds <= found.wall_clock
@@ -90,7 +94,7 @@ def test_what_was_measured_lies_between_the_bound_and_one_after_another(finished
     assert figures.facts(finished.plan).ceiling == 2
 
 
-def test_page_and_command_and_api_tell_the_same_line(finished: Stage, client):
+def assert_same_on_the_page(finished: Stage, client: Client) -> None:
     client.force_login(finished.owner)
     html = client.get(reverse("agents:economics", args=[finished.slug])).content.decode()
     line = told(finished)[-1]
@@ -152,10 +156,12 @@ def test_a_file_that_is_no_export_is_told(tmp_path, text, said):
         call_command("economics", "shop", "--from-export", str(path))
 
 
-def test_what_is_not_there_is_told(finished: Stage, tmp_path):
+def test_what_is_not_there_is_told(team, tmp_path):
+    stage = team(part("a"))
+    stage.approve()
     with pytest.raises(CommandError, match="There is no project nowhere"):
         call_command("economics", "nowhere")
     with pytest.raises(CommandError, match="has no approved plan 7 yet; approved are: 1"):
-        call_command("economics", finished.slug, "--plan", "7")
+        call_command("economics", stage.slug, "--plan", "7")
     with pytest.raises(CommandError, match="can't be read"):
         call_command("economics", "shop", "--from-export", str(tmp_path / "none"))

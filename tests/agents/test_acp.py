@@ -233,7 +233,8 @@ def test_what_the_provider_refuses_is_the_providers_fault(stage, word, kind):
 @pytest.mark.parametrize("word", ["flood", "endless"])
 def test_an_agent_that_floods_is_ended(stage, word):
     error = stage.fails(word, output_mb=8)
-    assert error.kind == "output"
+    # A line without end breaks the protocol's bound, or the sandbox's, whichever is seen first.
+    assert error.kind in (("output",) if word == "flood" else ("output", "protocol"))
     assert stage.seconds < 20
 
 

@@ -12,7 +12,9 @@ from django.db import connection
 from agents.models import Host, Profile, Run
 from agents.services import hosts
 from agents.services.recovery import check_invariants
+from projects import live
 from projects.models import Module, SiteEvent
+from projects.services.modules import module_pause, module_resume
 from projects.services.projects import ceiling_set
 from tests.acceptance import stage
 from tests.acceptance.stage import Stage
@@ -115,9 +117,15 @@ def builds(*statuses: str) -> list[Run]:
 def test_the_youngest_gives_way_and_all_ends_well(team) -> None:
     assert read().capacity == 4
     team.approve()
+    later = list(Module.objects.filter(project=team.project).exclude(slug="hog"))
+    by = live.Actor.person(team.owner)
+    for module in later:
+        module_pause(module, by)
     with at_work(team):
         until(lambda: builds("running"), what="the first agent")
         assert [run.module.slug for run in builds("running")] == ["hog"]
+        for module in later:
+            module_resume(module, by)
         ceiling_set(project=team.project, ceiling=3, by=team.owner)
         until(lambda: len(builds("running")) == 3, what="three agents")
         youngest = builds("running")[-1]

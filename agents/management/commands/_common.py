@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -14,6 +15,9 @@ from django.db import connection
 from agents.management.commands.schedule import CLOCK_LOCK
 from config import processes
 from projects.models import Plan, Project
+
+#: How often to look whether somebody else's clock still runs.
+LOOK_SECONDS = 2.0
 
 
 def find_project(slug: str) -> Project:
@@ -52,14 +56,27 @@ def clock_runs() -> bool:
 
 
 @contextmanager
-def workers() -> Iterator[processes.Processes | None]:
-    """Run workers and a clock for a block, unless they run already."""
-    if clock_runs():
-        yield None
-        return
+def workers() -> Iterator[Callable[[], None]]:
+    """Have workers and a clock for a block: somebody else's while they run, then its own.
+
+    Yields what has to be called now and then, for the others may end at any time.
+    """
     programs = [processes.workers("runs", settings.TUTTI_RUN_THREADS), processes.clock()]
-    with processes.ended_by_signals(), processes.Processes(programs) as running:
-        yield running
+    own: list[processes.Processes] = []
+    looked = 0.0
+    with processes.ended_by_signals(), ExitStack() as stack:
+
+        def check() -> None:
+            nonlocal looked
+            if own:
+                own[0].check()
+            elif time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                if not clock_runs():
+                    own.append(stack.enter_context(processes.Processes(programs)))
+
+        check()
+        yield check
 
 
 def is_terminal() -> bool:

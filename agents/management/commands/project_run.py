@@ -45,8 +45,7 @@ class Command(BaseCommand):
         except Refused as error:
             raise CommandError(error.message) from error
         if options["wait"]:
-            with workers() as running:
-                check = running.check if running else lambda: None
+            with workers() as check:
                 done = progress.follow(plan, self.stdout.write, check=check)
             plan = Plan.objects.select_related("project").get(pk=plan.pk)
             facts = figures.facts(plan)
