@@ -222,7 +222,7 @@ def _may_change(work: Work) -> tuple[str, ...]:
 def provide(work: Work) -> None:
     """Have a whole turn reserved of every quota. Raises BackendError when one refuses."""
     run = work.run
-    if not run.needs_slot:
+    if not run.needs_slot or not budgets.binds(run):
         return
     profile = runs.profile_of(run)
     try:
@@ -460,6 +460,9 @@ def _used(run: Run, outcome: Outcome, *, is_refused: bool = False) -> None:
     tokens = None if usage.input_tokens is None else (
         usage.input_tokens + (usage.output_tokens or 0)
     )  # fmt: skip
+    if not budgets.binds(run):
+        runs.run_update(run, **values)
+        return
     with live.change(run.project_id):
         runs.run_update(run, **values)
         budgets.settle(run, 0 if tokens is None and is_refused else tokens, money)

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from projects import git, sources
@@ -150,7 +151,14 @@ class Hub:
 
     def head(self, ref: str) -> str | None:
         """Return the commit that a full ref name is at, or None when there is no such ref."""
-        return self._resolve(git.check_ref(ref))
+        name = git.check_ref(ref)
+        if name.startswith("refs/heads/"):
+            # Read a dozen times a run; git replaces the file as a whole, and packs it seldom.
+            with suppress(OSError, UnicodeDecodeError):
+                text = (self.path / name).read_text("ascii").rstrip("\n")
+                if git.is_sha(text):
+                    return text
+        return self._resolve(name)
 
     def has(self, commit: str) -> bool:
         """Tell whether the hub holds this commit."""

@@ -215,6 +215,11 @@ def enter(run: Run, held: Hold) -> None:
     )
 
 
+def binds(run: Run) -> bool:
+    """Whether a provider or any quota has a say in the run; nothing is locked to see that."""
+    return run.provider_id is not None or touching(run.project).exists()
+
+
 def again(run: Run, profile: Profile) -> None:
     """Reserve a whole turn once more before the next prompt. Raises Full when it does not fit.
 
@@ -223,7 +228,7 @@ def again(run: Run, profile: Profile) -> None:
     account = Provider.objects.filter(runs=run).first() if run.provider_id else None
     if account and providers.is_walled(account, timezone.now()):
         raise Walled
-    if run.provider_id is None and not touching(run.project).exists():
+    if not binds(run):
         return
     rows = applying(lock(run.project), run.project_id, run.provider_id, user_of(run.plan))
     rows = [row for row in rows if row.measure != PARALLEL]
