@@ -1,12 +1,8 @@
-"""How many checks run at once on this machine: one locked file for each.
-
-A file lock dies with its process, so a killed worker never keeps a slot.
-"""
+"""How many checks run at once on this machine: one locked file for each."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
+
+from agents.filelocks import try_lock
 
 POLL_SECONDS = 0.02
 
@@ -32,7 +30,7 @@ def check_slot(stop: Callable[[], str | None], *, is_merge: bool = False) -> Ite
     try:
         while descriptor is None and stop() is None:
             for name in _names(is_merge):
-                descriptor = _try(folder / f"{name}.lock")
+                descriptor = try_lock(folder / f"{name}.lock")
                 if descriptor is not None:
                     break
             else:
@@ -75,13 +73,3 @@ def _folder() -> Path:
 
 def _file() -> Path:
     return _folder() / "check-slots"
-
-
-def _try(path: os.PathLike[str]) -> int | None:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor

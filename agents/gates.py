@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents import sandbox
-from agents.work import Work, check, checkout, slot
+from agents.checkouts import clean_checkout
+from agents.work import Work, check, slot
 from projects import globs
 from projects.hub import Change
 from projects.models import Contract, Module
@@ -115,7 +116,7 @@ def _green_once(work: Work, head: str, began: str) -> Verdict:
     verdict.remarks += _tests_touched(work, head)
     if verdict.remarks:
         return verdict
-    with checkout(work, head) as tree:
+    with clean_checkout(work.hub, head, str(work.run.pk)) as tree:
         outcomes = _checks(work, contract.checks, head, "green", tree)
         red = [outcome for outcome in outcomes if not outcome.ok]
         if red and work.module.needs_to_finish > 0:
@@ -151,7 +152,7 @@ def run_and_record(
     work: Work, commands: Sequence[str], commit: str, phase: str, *, retry: bool = False
 ) -> list[CheckOutcome]:
     """Run checks on a clean checkout of a commit and keep what they did."""
-    with checkout(work, commit) as tree:
+    with clean_checkout(work.hub, commit, str(work.run.pk)) as tree:
         return _checks(work, commands, commit, phase, tree, retry=retry)
 
 

@@ -113,7 +113,7 @@ def _used(quota: Quota) -> Decimal:
     """What counts in the quota now; for one that is not saved, what it would begin with."""
     if quota.pk:
         return usage.use(quota).used
-    runs = usage.runs_of(quota)
+    runs = budgets.runs_of(quota)
     if quota.measure == Quota.Measure.PARALLEL:
         return Decimal(runs.filter(holds_slot=True).count())
     done = runs.filter(ended_at__gte=budgets.start_of(quota, timezone.now()))

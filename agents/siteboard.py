@@ -17,6 +17,7 @@ from agents.models import Host, HostReading, Price, Provider, Quota, Run
 from agents.services.fleet import FRESH_SECONDS
 from agents.timeaxis import TimeAxis
 from projects.models import Attention, Module, Plan, Project, SiteEvent
+from projects.selectors import narrowed
 
 #: Points of one chart; more are thinned out, but never the changes.
 MOST_POINTS = 240
@@ -246,15 +247,8 @@ def _counts(
 
 
 def events(*, kind: str = "", topic: str = "", actor: str = "") -> QuerySet[SiteEvent]:
-    """The site's events, newest first; `kind` and `topic` also match by their beginnings."""
-    found = SiteEvent.objects.order_by("-number")
-    if kind:
-        found = found.filter(Q(kind=kind) | Q(kind__startswith=f"{kind.rstrip('.')}."))
-    if topic:
-        found = found.filter(Q(topic=topic) | Q(topic__startswith=f"{topic.rstrip('/')}/"))
-    if actor:
-        found = found.filter(actor=actor)
-    return found
+    """The site's events, newest first, narrowed as a project's are."""
+    return narrowed(SiteEvent.objects.all(), kind=kind, topic=topic, actor=actor)
 
 
 def event_kinds() -> list[str]:

@@ -1,11 +1,7 @@
-"""How many agents start at once on this machine: a start is CPU-bound, what follows is not.
-
-One locked file for each; a file lock dies with its process.
-"""
+"""How many agents start at once on this machine: a start is CPU-bound, what follows is not."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
+
+from agents.filelocks import try_lock
 
 POLL_SECONDS = 0.05
 
@@ -26,20 +24,10 @@ def start_slot(stop: Callable[[], str | None]) -> Iterator[None]:
     taken: int | None = None
     try:
         while taken is None and stop() is None:
-            taken = next((lock for path in paths if (lock := _lock(path)) is not None), None)
+            taken = next((lock for path in paths if (lock := try_lock(path)) is not None), None)
             if taken is None:
                 time.sleep(POLL_SECONDS)
         yield
     finally:
         if taken is not None:
             os.close(taken)
-
-
-def _lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor

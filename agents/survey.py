@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from django.conf import settings
-
 from agents import evidence
+from agents.checkouts import clean_checkout
 from agents.codebase import Codebase, setup_files
 from projects.coupling import ImportEdge
 from projects.hub import Hub
@@ -38,7 +33,7 @@ def survey(
         blobs.pop(link, None)
     sizes = hub.sizes(list(blobs.values()))
     missing, edges = "", list[ImportEdge]()
-    with _checkout(hub, commit) as tree:
+    with clean_checkout(hub, commit, "survey") as tree:
         try:
             edges = evidence.imports(runner, tree, environment=environment, stop=stop)
         except AnalysisError as error:
@@ -55,15 +50,3 @@ def survey(
 def _text(hub: Hub, commit: str, path: str) -> str:
     raw = hub.read(commit, path) or b""
     return clean_text(raw[:MOST_SETUP].decode("utf-8", "replace"), MOST_SETUP)
-
-
-@contextmanager
-def _checkout(hub: Hub, commit: str) -> Iterator[Path]:
-    folder = Path(settings.TUTTI_HOME) / "checks"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="survey-", dir=folder))
-    try:
-        hub.checkout(commit, place / "tree")
-        yield place / "tree"
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

@@ -228,21 +228,9 @@ class Share:
     estimated: int
 
 
-def runs_of(quota: Quota) -> QuerySet[Run]:
-    """Runs of agents that count in a quota."""
-    rows = Run.objects.filter(needs_slot=True)
-    if quota.scope == SCOPE.PROVIDER:
-        rows = rows.filter(provider=quota.provider)
-    if quota.scope == SCOPE.PROJECT:
-        rows = rows.filter(project=quota.project)
-    if quota.scope == SCOPE.USER:
-        rows = rows.filter(plan__decided_by=quota.user)
-    return rows
-
-
 def active(quota: Quota) -> list[Run]:
     """The runs that are on a quota right now, newest last."""
-    rows = runs_of(quota).filter(status__in=Run.ACTIVE).defer("assignments", "result")
+    rows = budgets.runs_of(quota).filter(status__in=Run.ACTIVE).defer("assignments", "result")
     return list(
         rows.select_related("project", "module", "plan__decided_by").order_by("pk")[:LISTED]
     )
@@ -331,7 +319,8 @@ def _slots(begin: datetime, end: datetime, step: timedelta) -> list[datetime]:
 
 
 def _at_once(quota: Quota, begin: datetime, end: datetime) -> charts.Chart:
-    rows = runs_of(quota).filter(Q(ended_at__gte=begin) | Q(ended_at=None, status__in=Run.ACTIVE))
+    touched = Q(ended_at__gte=begin) | Q(ended_at=None, status__in=Run.ACTIVE)
+    rows = budgets.runs_of(quota).filter(touched)
     steps: dict[datetime, int] = defaultdict(int)
     for queued, ended in rows.order_by("-pk").values_list("queued_at", "ended_at")[:5000]:
         steps[max(queued, begin)] += 1

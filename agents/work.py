@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -149,21 +147,6 @@ class Work:
 
 
 @contextmanager
-def checkout(work: Work, commit: str) -> Iterator[Path]:
-    """A clean checkout of a commit that is gone afterwards."""
-    folder = Path(settings.TUTTI_HOME) / "checks"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f"{work.run.pk}-", dir=folder))
-    try:
-        tree = place / "tree"
-        tree.mkdir()
-        work.hub.checkout(commit, tree)
-        yield tree
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-@contextmanager
 def slot(work: Work) -> Iterator[None]:
     """One of the machine's check slots; the wait for it is not counted as the gate's time."""
     with check_slot(work.stop, is_merge=work.run.kind == Run.Kind.MERGE) as waited:
@@ -200,4 +183,4 @@ def check(work: Work, commands: Sequence[str], tree: Path) -> list[CheckOutcome]
     return outcomes
 
 
-__all__ = ["INTERRUPTED", "Ended", "Log", "Work", "check", "checkout", "slot"]
+__all__ = ["INTERRUPTED", "Ended", "Log", "Work", "check", "slot"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Q, QuerySet
@@ -20,7 +21,11 @@ from projects.models import (
     Plan,
     Project,
     Role,
+    SiteEvent,
 )
+
+#: An event of a project's chain, or of the site's.
+Chained = TypeVar("Chained", Event, SiteEvent)
 
 
 def inbox(project: Project, user: User | AnonymousUser) -> QuerySet[Attention]:
@@ -43,8 +48,15 @@ def inbox_count(project: Project, user: User | AnonymousUser) -> int:
 def events(
     project: Project, *, kind: str = "", topic: str = "", actor: str = ""
 ) -> QuerySet[Event]:
-    """The project's events, newest first; `kind` and `topic` also match by their beginnings."""
-    found = Event.objects.filter(project=project).order_by("-number")
+    """The project's events, newest first; see `narrowed`."""
+    return narrowed(Event.objects.filter(project=project), kind=kind, topic=topic, actor=actor)
+
+
+def narrowed(
+    rows: QuerySet[Chained], *, kind: str = "", topic: str = "", actor: str = ""
+) -> QuerySet[Chained]:
+    """Events newest first; `kind` and `topic` also match by their beginnings."""
+    found = rows.order_by("-number")
     if kind:
         found = found.filter(Q(kind=kind) | Q(kind__startswith=f"{kind.rstrip('.')}."))
     if topic:

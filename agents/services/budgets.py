@@ -108,6 +108,18 @@ def applying(
     ]
 
 
+def runs_of(quota: Quota) -> QuerySet[Run]:
+    """Runs of agents that count in a quota."""
+    rows = Run.objects.filter(needs_slot=True)
+    if quota.scope == Quota.Scope.PROVIDER:
+        rows = rows.filter(provider=quota.provider)
+    if quota.scope == Quota.Scope.PROJECT:
+        rows = rows.filter(project=quota.project)
+    if quota.scope == Quota.Scope.USER:
+        rows = rows.filter(plan__decided_by=quota.user)
+    return rows
+
+
 def touching(project: Project) -> QuerySet[Quota]:
     """Every quota that a run of the project may touch, in the order of their locks."""
     plans = Plan.objects.filter(project=project)
@@ -228,8 +240,6 @@ def again(run: Run, profile: Profile) -> None:
     account = Provider.objects.filter(runs=run).first() if run.provider_id else None
     if account and providers.is_walled(account, timezone.now()):
         raise Walled
-    if not binds(run):
-        return
     rows = applying(lock(run.project), run.project_id, run.provider_id, user_of(run.plan))
     rows = [row for row in rows if row.measure != PARALLEL]
     if not rows:

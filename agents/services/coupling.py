@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import redis
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import cache
 
 from agents import evidence, sandbox
+from agents.checkouts import clean_checkout
 from agents.checkslots import check_slot
 from projects import graph, live, plancontent
 from projects.coupling import Suggestion
@@ -97,23 +94,11 @@ def _look(plan: Plan, specs: Sequence[ModuleSpec], hub: Hub, commit: str) -> Fou
     with check_slot(late):
         if late():
             return Found(commit, missing="The machine is busy with checks; look again in a moment.")
-        with _checkout(hub, commit) as tree:
+        with clean_checkout(hub, commit, "coupling") as tree:
             found, missing = evidence.suggestions(
                 specs, hub, commit, tree, sandbox.Runner(), environment
             )
     return Found(commit, found, missing)
-
-
-@contextmanager
-def _checkout(hub: Hub, commit: str) -> Iterator[Path]:
-    folder = Path(settings.TUTTI_HOME) / "checks"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="coupling-", dir=folder))
-    try:
-        hub.checkout(commit, place / "tree")
-        yield place / "tree"
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def coupling_apply(plan: Plan, by: User) -> list[Suggestion]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from django.utils import timezone
 from dramatiq.errors import BrokerError
 
 from agents import sandbox
+from agents.checkouts import clean_checkout
 from agents.checkslots import check_slot
 from agents.models import Measurement
 from agents.services.coupling import coupling_found
@@ -234,13 +233,7 @@ def _source_problem(project: Project, hub: Hub) -> str:
 @contextmanager
 def _tree(hub: Hub, commit: str, contracts: Sequence[Contract]) -> Iterator[Path]:
     """A clean checkout with the declared interfaces in it, as the modules will find it."""
-    folder = Path(settings.TUTTI_HOME) / "checks"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="measure-", dir=folder))
-    try:
-        tree = place / "tree"
-        tree.mkdir()
-        hub.checkout(commit, tree)
+    with clean_checkout(hub, commit, "measure") as tree:
         clauses = [clause for contract in contracts for clause in contract.provides]
         owns = [glob for contract in contracts for glob in contract.owns]
         for path, source in skeleton(clauses, hub.files(commit), owns).items():
@@ -251,5 +244,3 @@ def _tree(hub: Hub, commit: str, contracts: Sequence[Contract]) -> Iterator[Path
                 with file.open("x", encoding="utf-8") as stream:
                     stream.write(source)
         yield tree
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

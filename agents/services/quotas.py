@@ -194,13 +194,7 @@ def _backfill(quota: Quota) -> None:
     """A new quota knows what its window already saw, and who is at work now."""
     now = timezone.now()
     start = budgets.start_of(quota, now)
-    runs = Run.objects.filter(needs_slot=True)
-    if quota.scope == Sc.PROVIDER:
-        runs = runs.filter(provider=quota.provider)
-    elif quota.scope == Sc.PROJECT:
-        runs = runs.filter(project=quota.project)
-    elif quota.scope == Sc.USER:
-        runs = runs.filter(plan__decided_by=quota.user)
+    runs = budgets.runs_of(quota)
     if quota.measure == M.PARALLEL:
         # Waiting for runs that end right now keeps them from being counted for ever.
         at_work = runs.filter(holds_slot=True).select_for_update(of=("self",), no_key=True)

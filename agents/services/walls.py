@@ -10,7 +10,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.utils import timezone
 
-from agents import quotas
+from agents import quotas, waits
 from agents.capacity import Limit
 from agents.models import Price, Profile, Provider, Quota, QuotaEntry, Run
 from agents.quotas import Estimate, Rule, Use
@@ -21,13 +21,7 @@ from projects.models import Module, Plan, Project
 M = Quota.Measure
 
 #: The kind of agent's run that a status wants.
-NEXT = {
-    Module.Status.WAITING: "tests",
-    Module.Status.PLANNING: "tests",
-    Module.Status.BUILDING: "build",
-    Module.Status.REVIEWING: "review",
-    Module.Status.FIXING: "fix",
-}
+NEXT = {Module.Status.WAITING: "tests", **waits.KINDS}
 
 #: What binds a project when a quota or a provider's breaker does.
 BINDING = frozenset(Quota.Scope.values)

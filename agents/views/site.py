@@ -21,12 +21,9 @@ from projects.access import HtmxRequest
 from projects.forms import whole_number
 from projects.models import SiteEvent
 from projects.services import audit
-from projects.text import clean_text
 from projects.views.answers import act
+from projects.views.log import LARGEST, filters_of, page_of
 
-PAGE = 100
-#: Events of one download.
-LARGEST = 100_000
 READINGS = 50_000
 
 
@@ -85,31 +82,13 @@ def host_download(request: HtmxRequest, pk: int) -> HttpResponse:
 # --- The record ----------------------------------------------------------------------------------
 
 
-def _filters(request: HtmxRequest) -> dict[str, str]:
-    names = ("kind", "topic", "actor")
-    return {name: clean_text(request.GET.get(name, "")).strip()[:120] for name in names}
-
-
 @login_required
 @require_GET
 def site_log(request: HtmxRequest) -> HttpResponse:
     require_admin(request)
     version = feed.site_version()
-    filters = _filters(request)
-    found = siteboard.events(**filters)
-    before = whole_number(request.GET.get("before", ""))
-    rows = list((found.filter(number__lt=before) if before else found)[: PAGE + 1])
-    query = request.GET.copy()
-    query.pop("before", None)
-    context = {
-        "section": "log",
-        "events": rows[:PAGE],
-        "older": rows[PAGE - 1].number if len(rows) > PAGE else None,
-        "before": before,
-        "filters": filters,
-        "query": query.urlencode(),
-        "kinds": siteboard.event_kinds(),
-    }
+    found = siteboard.events(**filters_of(request))
+    context = page_of(request, found) | {"section": "log", "kinds": siteboard.event_kinds()}
     return fresh_response(
         request, "agents/site_log.html", context, topic=live.SITE, version=version
     )
@@ -119,7 +98,7 @@ def site_log(request: HtmxRequest) -> HttpResponse:
 @require_GET
 def site_log_download(request: HtmxRequest, form: str) -> HttpResponse:
     require_admin(request)
-    rows = siteboard.events(**_filters(request))[:LARGEST]
+    rows = siteboard.events(**filters_of(request))[:LARGEST]
     names = [name for name in audit.COLUMNS if name != "project_id"]
     if form == "csv":
         cells = ([_cell(_row(row)[name]) for name in names] for row in rows)

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
@@ -36,14 +37,18 @@ def log(request: HtmxRequest, slug: str) -> HttpResponse:
     )
 
 
-def _filters(request: HttpRequest) -> dict[str, str]:
+def filters_of(request: HttpRequest) -> dict[str, str]:
     names = ("kind", "topic", "actor")
     return {name: clean_text(request.GET.get(name, "")).strip()[:120] for name in names}
 
 
 def _page(request: HttpRequest, project: Project) -> dict[str, Any]:
-    filters = _filters(request)
-    found = selectors.events(project, **filters)
+    found = selectors.events(project, **filters_of(request))
+    return page_of(request, found) | {"kinds": selectors.event_kinds(project)}
+
+
+def page_of(request: HttpRequest, found: QuerySet[selectors.Chained]) -> dict[str, Any]:
+    """One page of narrowed events as the address asks for it, and what leads to the next."""
     before = whole_number(request.GET.get("before", ""))
     rows = list((found.filter(number__lt=before) if before else found)[: PAGE + 1])
     query = request.GET.copy()
@@ -52,9 +57,8 @@ def _page(request: HttpRequest, project: Project) -> dict[str, Any]:
         "events": rows[:PAGE],
         "older": rows[PAGE - 1].number if len(rows) > PAGE else None,
         "before": before,
-        "filters": filters,
+        "filters": filters_of(request),
         "query": query.urlencode(),
-        "kinds": selectors.event_kinds(project),
     }
 
 
@@ -70,7 +74,7 @@ def download(request: HtmxRequest, project: Project, form: str) -> HttpResponse:
     if form not in writers:
         raise Http404("The log can be taken as csv or jsonl.")
     write, kind = writers[form]
-    events = selectors.events(project, **_filters(request))[:LARGEST]
+    events = selectors.events(project, **filters_of(request))[:LARGEST]
     name = f"{project.slug}-events.{form}"
     return HttpResponse(
         write(list(events)),
