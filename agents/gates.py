@@ -249,7 +249,13 @@ def _code(work: Work, contract: Contract, tree: Path) -> list[Remark]:
             stop=work.stop,
         )
     return [
-        Remark("interface", one.message, path=one.path, line=one.line, clause=one.clause)
+        Remark(
+            "interface",
+            work.log.redactor.text(one.message),
+            path=one.path,
+            line=one.line,
+            clause=one.clause,
+        )
         for one in found
     ]
 

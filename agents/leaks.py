@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agents.redaction import Redactor
 from projects import git
 from projects.commits import read_batch
 from projects.hub import Change, Hub
+from projects.redaction import Redactor
 
 #: Bytes of files that are read at once.
 BATCH_BYTES = 20_000_000

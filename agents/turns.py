@@ -149,7 +149,7 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         environment=work.environment,
         network=network,
         session=run.session or _session_before(run, profile),
-        secrets={**_secrets(profile), **line.variables},
+        secrets={**_secrets(work, profile), **line.variables},
         mcp_servers=line.servers,
         follow_up=str(sent.get("follow_up", "")),
         owns=_may_change(work),
@@ -235,11 +235,15 @@ def provide(work: Work) -> None:
         raise BackendError(sentence, kind=kind, owner=Run.Owner.PROVIDER) from full
 
 
-def _secrets(profile: Profile) -> dict[str, str]:
+def _secrets(work: Work, profile: Profile) -> dict[str, str]:
+    """What the agent gets by variable; the key may be a newer one than when the run began."""
     try:
-        return accounts.environment_of(profile)
+        found = accounts.environment_of(profile)
     except SecretError as error:
         raise BackendError(str(error), kind="settings", owner=Run.Owner.TUTTI) from error
+    for value in found.values():
+        work.log.hide(value)
+    return found
 
 
 def turn_number(run: Run) -> int:

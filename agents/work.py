@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from agents import meters, sandbox
 from agents.backends.base import Kept
 from agents.checkslots import check_slot
 from agents.models import Run
-from agents.redaction import Redactor, RowRedactor
 from agents.services import runs
 from agents.services import secrets as accounts
 from agents.supervision import FENCED, INTERRUPTED, Watch
 from projects.hub import Hub, integration_ref, module_ref
 from projects.models import Contract, Module, Plan
+from projects.redaction import Redactor, RowRedactor
 from reviews.checks import CheckOutcome, run_checks
 
 LOG_SECONDS = 0.1
@@ -50,6 +50,8 @@ class Log:
 
     def hide(self, secret: str) -> None:
         """Keep a secret of this run's own out of all that is stored of it."""
+        if self.redactor.knows(secret):
+            return
         self.rows += self.redacting.close()
         self.redactor = self.redactor.also(secret)
         self.redacting = RowRedactor(self.redactor)
@@ -172,6 +174,7 @@ def check(work: Work, commands: Sequence[str], tree: Path) -> list[CheckOutcome]
             # Where no agent took part, the run's figures are those of its checks.
             Run.objects.filter(pk=work.run.pk, fence=work.run.fence).update(**meter.columns())
         work.obey()
+        found = [replace(one, output=work.log.redactor.text(one.output)) for one in found]
         outcomes += found
         for one in found:
             work.log.add(

@@ -9,13 +9,18 @@ from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
 from projects.models import Membership, Project, Role
+from projects.redaction import Redactor
 
 
 class HtmxRequest(HttpRequest):
-    """A request of a signed-in person, as django-htmx and allauth leave it."""
+    """A request of a signed-in person, as the middleware leaves it.
+
+    `redactor` takes secrets out of what is shown without having been stored.
+    """
 
     htmx: HtmxDetails
     user: User
+    redactor: Redactor
 
 
 def projects_for(user: User | AnonymousUser) -> QuerySet[Project]:

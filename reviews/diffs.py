@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from django.utils.html import escape
@@ -13,6 +13,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_for_filename
 from pygments.util import ClassNotFound
+
+from projects.redaction import MARK
 
 #: Rows of one page; what comes after is counted, not shown.
 MAX_ROWS = 5_000
@@ -56,16 +58,36 @@ class DiffFile:
         return sum(row.kind == "del" for row in self.rows)
 
 
-def parse(text: str, max_rows: int = MAX_ROWS) -> list[DiffFile]:
-    """Read `git diff` output; after `max_rows` rows in all, lines are only counted."""
+def parse(text: str, max_rows: int = MAX_ROWS, hide: Callable[[str], str] = str) -> list[DiffFile]:
+    """Read `git diff` output; after `max_rows` rows in all, lines are only counted.
+
+    `hide` takes out of each side of a file, and of its name, what may not be shown.
+    """
     files = []
     left = max_rows
     for head, body in _files(text.split("\n")):
         rows = tuple(_rows(body))
-        shown = rows[: max(left, 0)]
+        shown = tuple(_hidden(rows[: max(left, 0)], hide))
         left -= len(shown)
+        head = [hide(line) for line in head]
         files.append(_file(head, _highlighted(shown, _path(head)), len(rows) - len(shown)))
     return files
+
+
+def _hidden(rows: Sequence[Row], hide: Callable[[str], str]) -> Iterator[Row]:
+    """The rows without what may not be shown, which may go over several lines; then cut."""
+    texts = [row.text for row in rows]
+    for kinds in (("same", "add"), ("same", "del"), ("hunk",)):
+        at = [place for place, row in enumerate(rows) if row.kind in kinds]
+        before = "\n".join(rows[place].text for place in at)
+        if (after := hide(before)) == before:
+            continue
+        for place, text in zip(at, after.split("\n"), strict=True):
+            if text != rows[place].text:
+                # Where the two sides hide different parts of a line, nothing of it is shown.
+                texts[place] = text if texts[place] in (text, rows[place].text) else MARK
+    for row, text in zip(rows, texts, strict=True):
+        yield replace(row, text=text[:MAX_LINE])
 
 
 def _files(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -101,10 +123,10 @@ def _count(text: str | None) -> int:
 def _rows(body: Iterable[str]) -> Iterator[Row]:
     old = new = 0
     for line in body:
-        mark, text = line[:1], line[1 : MAX_LINE + 1]
+        mark, text = line[:1], line[1:]
         if found := _HUNK.match(line):
             old, new = int(found[1]), int(found[3])
-            yield Row("hunk", None, None, line[:MAX_LINE])
+            yield Row("hunk", None, None, line)
         elif mark == "+":
             yield Row("add", None, new, text)
             new += 1

@@ -14,6 +14,7 @@ from django.db.models import Count, F, QuerySet
 from projects.git import GitError, is_sha
 from projects.hub import Hub
 from projects.models import Comment, Module, Project
+from projects.redaction import Redactor
 from reviews import diffs
 from reviews.models import CheckResult, Finding, Merge, Review
 
@@ -153,22 +154,24 @@ def _checks_of(project: Project, merges: Sequence[Merge]) -> dict[str, list[Chec
     return found
 
 
-def review_diff(review: Review) -> Diff:
-    """What the reviewed commits changed, from the project's hub."""
+def review_diff(review: Review, redactor: Redactor) -> Diff:
+    """What the reviewed commits changed, from the project's hub, without secrets."""
     base, head = review.base_commit, review.head_commit
     if not (is_sha(base) and is_sha(head)):
         return Diff(problem="This review names no commits, so there is no diff to show.")
     try:
-        return _diff(review.project.hub_path, base, head)
+        return _diff(review.project.hub_path, base, head, redactor)
     except (GitError, OSError) as error:
         return Diff(problem=f"The diff can't be read: {error}")
 
 
 # Commits never change, so neither does their difference; a page asks for it at each refresh.
 @lru_cache(maxsize=32)
-def _diff(hub: Path, base: str, head: str) -> Diff:
+def _diff(hub: Path, base: str, head: str, redactor: Redactor) -> Diff:
     found = Hub(hub).diff(base, head, max_bytes=DIFF_BYTES)
-    return Diff(tuple(diffs.parse(found.text)), found.truncated)
+    # The last line of a cut text may hold the beginning of a secret.
+    text = found.text.rpartition("\n")[0] if found.truncated else found.text
+    return Diff(tuple(diffs.parse(text, hide=redactor.text)), found.truncated)
 
 
 def review_comments(review: Review) -> list[Said]:

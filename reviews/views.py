@@ -15,6 +15,7 @@ from projects.access import HtmxRequest
 from projects.forms import whole_number
 from projects.hub import integration_ref
 from projects.models import Project, Role
+from projects.redaction import Redactor
 from projects.services.comments import comment_add
 from projects.services.errors import Stale
 from projects.views.live import live_response
@@ -32,20 +33,21 @@ def review(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
     return live_response(
         request,
         "reviews/review.html",
-        lambda: _review_context(shown),
+        lambda: _review_context(shown, request.redactor),
         project,
         f"{project.topic}/board",
     )
 
 
-def _review_context(review: Review) -> dict[str, Any]:
+def _review_context(review: Review, redactor: Redactor) -> dict[str, Any]:
     findings = selectors.review_findings(review)
     before, after = selectors.review_neighbours(review)
     return {
         "review": review,
         "findings": findings,
         "diff": selectors.diff_with_findings(
-            selectors.review_diff(review), [*findings, *selectors.review_comments(review)]
+            selectors.review_diff(review, redactor),
+            [*findings, *selectors.review_comments(review)],
         ),
         "checks": selectors.commit_checks(review.project, review.head_commit),
         "previous": before,

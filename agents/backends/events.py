@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agents.redaction import Redactor
+from projects.redaction import Redactor
 from projects.text import clean_text
 
 LONGEST_TEXT = 20_000

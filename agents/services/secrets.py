@@ -12,8 +12,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from agents.models import Profile, Provider
-from agents.redaction import Redactor
 from projects import live, secrets
+from projects.redaction import Redactor, remember
 from projects.services import sourcekeys
 from projects.services.errors import Problem, Refused
 
@@ -83,7 +83,7 @@ def _redactor(sealed: tuple[str, ...], own: tuple[str, ...]) -> Redactor:
             values.append(secrets.decrypt(one))
         except secrets.SecretError:
             continue  # What no key opens, no agent can be given either.
-    return Redactor(values)
+    return remember(Redactor(values))
 
 
 def secrets_rotate() -> tuple[int, list[str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from projects.redaction import MARK, Redactor
 from reviews import diffs
 
 CHANGED = """diff --git a/shop/cart.py b/shop/cart.py
@@ -92,3 +93,18 @@ def test_an_open_string_of_the_new_side_does_not_colour_the_old():
     )
     (file,) = diffs.parse(text)
     assert '<span class="kn">import</span>' in file.rows[1].html
+
+
+def test_a_secret_is_hidden_on_both_sides_over_lines_and_beyond_the_cut():
+    secret = "sk-ant-0123456789"
+    text = (
+        f"diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1,3 +1,5 @@ k = '{secret}'\n"
+        f" x = '{secret}'\n-{'o' * (diffs.MAX_LINE - 8)}{secret}\n+sk-ant-\n+0123456789\n y = 1\n"
+        "+z = 2\n"
+        f"diff --git a/{secret} b/{secret}\nnew file mode 100644\nBinary files differ\n"
+    )
+    code, named = diffs.parse(text, hide=Redactor([secret]).text)
+    shown = "".join(row.text + row.html for row in code.rows)
+    assert "sk-ant-0" not in shown and "0123456789" not in shown and "sk-ant-" not in shown
+    assert [row.text for row in code.rows[3:]] == [MARK, "", "y = 1", "z = 2"]
+    assert named.path == MARK

@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from projects.models import Event, Module
+from projects.redaction import Redactor
 from reviews import selectors
 from reviews.models import Review
 from tests import factories as make
@@ -59,7 +60,7 @@ def test_each_finding_is_shown_once(changed, module):
     for line in (1, 2, 2, 99, None):
         make.finding(module, "!", review=changed, path="cart.py", line=line)
     findings = selectors.review_findings(changed)
-    shown = selectors.diff_with_findings(selectors.review_diff(changed), findings)
+    shown = selectors.diff_with_findings(selectors.review_diff(changed, Redactor()), findings)
     inline = [f for file in shown.files for _, found in file.rows for f in found]
     assert sorted(f.pk for f in inline + shown.elsewhere) == sorted(f.pk for f in findings)
     assert len(inline) == 3

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.redaction import MARK, Redactor, RowRedactor, forms
+from projects.redaction import MARK, Redactor, RowRedactor, forms
 
 KEY = 'sk-ant-Abc/+9"\\é tail'
 PEM = "-----BEGIN KEY-----\nMIIEowIBAAKCAQEA\nzJ8x0kPq7hWn2vR5\n-----END KEY-----"

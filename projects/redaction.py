@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import time
 from bisect import bisect_right
@@ -51,6 +52,10 @@ class Redactor:
         made.needles = sorted(found, key=lambda needle: (-len(needle), needle))
         return made
 
+    def knows(self, secret: str) -> bool:
+        """Whether this one looks for a secret, or it is too short to be looked for."""
+        return forms(secret) <= set(self.needles)
+
     def text(self, text: str) -> str:
         if not self._occurs(text):
             return text
@@ -70,8 +75,11 @@ class Redactor:
         return value
 
     def holds(self, content: bytes) -> bool:
-        """Whether a file holds a secret."""
-        return bool(self.needles) and self._occurs(content.decode("utf-8", "replace"))
+        """Whether a file holds a secret, in UTF-8 or UTF-16."""
+        if not self.needles:
+            return False
+        texts = {content, content.replace(b"\0", b"")}
+        return any(self._occurs(text.decode("utf-8", "replace")) for text in texts)
 
     def stream(self) -> Stream:
         return Stream(self.needles)
@@ -81,6 +89,23 @@ class Redactor:
             return False
         plain = text.translate(_BREAKS) if _BREAK.search(text) else text
         return any(needle in plain for needle in self.needles)
+
+
+_newest = Redactor()
+
+
+def remember(redactor: Redactor) -> Redactor:
+    """Have this process's own log lines redacted by it from now on."""
+    global _newest
+    _newest = redactor
+    return redactor
+
+
+class Formatter(logging.Formatter):
+    """Lines of the server's log, tracebacks included, without the secrets it knows of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _newest.text(super().format(record))
 
 
 class Stream:
