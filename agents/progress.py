@@ -36,10 +36,16 @@ def follow(
     plan: Plan, say: Callable[[str], None], *, check: Callable[[], None] = lambda: None
 ) -> bool:
     """Print events until the plan is finished or can't go on; True when all is merged."""
-    number = 0
+    number = seen = 0
     began = time.monotonic()
+    rows = Project.objects.filter(pk=plan.project_id).values_list("event_count", flat=True)
     while True:
         check()
+        if (count := rows.get()) == seen:
+            # Whatever ends a plan or stops it is an event.
+            time.sleep(POLL_SECONDS)
+            continue
+        seen = count
         for event in Event.objects.filter(
             project_id=plan.project_id, number__gt=number, kind__in=SHOWN
         ):

@@ -90,7 +90,16 @@ def _rank(run: Wanted) -> tuple[int, int, int, float, float, int]:
 
 
 def tick() -> int:
-    """One pass over all projects under an advisory lock; returns how many runs it started."""
+    """One pass over all projects and quotas; returns how many runs it started."""
+    quotawatch.mind()
+    return start_all()
+
+
+def start_all(*, but: int | None = None) -> int:
+    """Start what can start in every project that wants something; returns how many runs began.
+
+    Leaves out the project with the key `but`, whose own change has just looked.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TICK_LOCK])
         row = cursor.fetchone()
@@ -100,11 +109,10 @@ def tick() -> int:
             Q(status=Plan.Status.APPROVED) | Q(proposal_at__isnull=False), project=OuterRef("pk")
         )
         projects = list(
-            Project.objects.filter(Exists(wanting), archived_at__isnull=True).order_by(
-                F("active_runs") * 1.0 / F("weight"), "pk"
-            )
+            Project.objects.filter(Exists(wanting), archived_at__isnull=True)
+            .exclude(pk=but)
+            .order_by(F("active_runs") * 1.0 / F("weight"), "pk")
         )
-    quotawatch.mind()
     return sum(len(start(project)) for project in projects)
 
 
@@ -126,8 +134,14 @@ def start_next(change: live.Change) -> list[Run]:
     fleet.lock()
     ceiling = ceiling_of(change.project)
     _note_binding(change, ceiling)
-    if ceiling.binds == "paused":
-        return []
+    started = [] if ceiling.binds == "paused" else _start_wanted(change, plan, proposed, ceiling)
+    change.is_scheduled = True
+    return started
+
+
+def _start_wanted(
+    change: live.Change, plan: Plan | None, proposed: Plan | None, ceiling: Limit
+) -> list[Run]:
     started = _proposal_run(change, proposed, ceiling.slots) if proposed else []
     if plan is not None:
         started += _plan_runs(change, plan)

@@ -57,6 +57,10 @@ class Change:
 
     project: Project
     topics: set[str] = field(default_factory=set)
+    #: Whether the scheduler looked at this project after the last event, so the clock need not.
+    is_scheduled: bool = False
+    #: Whether anything may start now, here or elsewhere.
+    rings: bool = True
 
     def event(self, kind: str, topic: str, by: Actor, /, **data: Any) -> Event:
         """Append a numbered event to the project's chain."""
@@ -76,6 +80,7 @@ class Change:
         self.project.event_count = event.number
         self.project.event_hash = event.hash
         self.topics.add(topic)
+        self.is_scheduled = False
         return event
 
     def close(self) -> None:
@@ -84,8 +89,10 @@ class Change:
         Project.objects.filter(pk=self.project.pk).update(
             event_count=self.project.event_count, event_hash=self.project.event_hash
         )
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", [DOORBELL, str(self.project.pk)])
+        if self.rings:
+            ring = f"{'-' if self.is_scheduled else ''}{self.project.pk}"
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_notify(%s, %s)", [DOORBELL, ring])
         topics, number = sorted(self.topics), self.project.event_count
         topics.append(f"{self.project.topic}/board")
         transaction.on_commit(lambda: hint(dict.fromkeys(topics, number)))

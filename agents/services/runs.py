@@ -151,6 +151,7 @@ def run_claim(run_id: int, fence: int) -> Run | None:
     if run.fence != fence + 1 or run.worker != worker:
         return None
     with live.change(run.project_id) as change:
+        change.rings = False
         change.event("run.started", run.topic, live.Actor.run(run.pk), run=run.pk, host=run.host)
         if run.module:
             change.topics.add(run.module.topic)

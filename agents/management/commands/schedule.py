@@ -13,12 +13,14 @@ from django.db import Error, close_old_connections, connection
 
 from agents import scheduler
 from agents.services import hosts
-from projects.live import DOORBELL
+from projects.live import DOORBELL, SITE
 
 logger = logging.getLogger(__name__)
 
 #: Held by the clock that ticks; a second clock stands by until it is free.
 CLOCK_LOCK = 0x636C_6F63
+#: Shortest time from pass to pass: rings come in swarms, and workers hand over by themselves.
+PAUSE_SECONDS = 0.1
 
 
 class Command(BaseCommand):
@@ -53,6 +55,7 @@ def serve(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
     """Tick on the doorbell and every few seconds, sweep now and then, until told to stop."""
     is_clock = False
     swept = read = 0.0
+    rung: set[str] = set()
     while not stopping.is_set():
         if not is_clock:
             row = bell.execute("SELECT pg_try_advisory_lock(%s)", [CLOCK_LOCK]).fetchone()
@@ -61,22 +64,34 @@ def serve(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
                 stopping.wait(1)
                 continue
         now = time.monotonic()
-        if now - read >= settings.TUTTI_TICK_SECONDS:
+        is_due = now - read >= settings.TUTTI_TICK_SECONDS
+        if is_due:
             read = now
             hosts.host_read()
         if now - swept >= settings.TUTTI_SWEEP_SECONDS:
             swept = now
             scheduler.sweep()
-        scheduler.tick()
+        if is_due or SITE in rung:
+            scheduler.tick()
+        else:
+            scheduler.start_all(but=_settled(rung))
         close_old_connections()
-        _wait(bell, stopping)
+        rung = _wait(bell, stopping, until=now + PAUSE_SECONDS)
 
 
-def _wait(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
-    """Wait for the doorbell, at most one tick; many rings at once are one."""
+def _settled(rung: set[str]) -> int | None:
+    """The project whose own changes alone rang, and have started what can start in it."""
+    only = next(iter(rung)) if len(rung) == 1 else ""
+    return int(only[1:]) if only.startswith("-") else None
+
+
+def _wait(bell: psycopg.Connection[Any], stopping: threading.Event, *, until: float) -> set[str]:
+    """Wait for the doorbell, at most one tick; returns what rang until then, each once."""
     deadline = time.monotonic() + settings.TUTTI_TICK_SECONDS
+    rung: set[str] = set()
     while not stopping.is_set() and time.monotonic() < deadline:
-        rung = list(bell.notifies(timeout=0.1, stop_after=1))
+        rung |= {ring.payload for ring in bell.notifies(timeout=0.1, stop_after=1)}
         if rung:
-            list(bell.notifies(timeout=0))
-            return
+            stopping.wait(max(0.0, until - time.monotonic()))
+            return rung | {ring.payload for ring in bell.notifies(timeout=0)}
+    return rung
