@@ -110,7 +110,7 @@ def start_all(*, but: int | None = None) -> int:
         )
         projects = list(
             Project.objects.filter(Exists(wanting), archived_at__isnull=True)
-            .exclude(pk=but)
+            .exclude(pk=but or 0)
             .order_by(F("active_runs") * 1.0 / F("weight"), "pk")
         )
     return sum(len(start(project)) for project in projects)
