@@ -77,6 +77,8 @@ def service_env(transactional_db: None) -> dict[str, str]:
 
 # Hashing a password as slowly as in earnest would be most of the time of many tests.
 settings.PASSWORD_HASHERS = ["tests.hashers.QuickHasher"]
+# So would a look at each static file, once for each client that a test makes.
+settings.WHITENOISE_AUTOREFRESH = True
 
 
 # --- The cast: alice owns, bob is a member, charlie is a stranger --------------------------------
