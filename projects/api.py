@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router
 
-from projects import access, live, plancontent, selectors
+from projects import access, live, plancontent, planfile, selectors
 from projects.access import HtmxRequest
 from projects.models import Contract, Dependency, Event, Module, Plan, Project, Role
 from projects.schemas import (
@@ -26,11 +26,13 @@ from projects.schemas import (
     PlanOut,
     PlanRow,
     ProblemOut,
+    ProjectIn,
     ProjectOut,
     PublishIn,
     SourceKeyIn,
 )
 from projects.services import modules, plans, projects, proposals, publishing, sourcekeys
+from projects.services.errors import Problem, Refused
 
 router = Router(tags=["projects"])
 
@@ -47,6 +49,28 @@ def project_out(request: HttpRequest, project: Project) -> ProjectOut:
 def project_list(request: HtmxRequest) -> list[ProjectOut]:
     found = access.projects_for(request.user).order_by("slug")
     return [project_out(request, project) for project in found]
+
+
+@router.post("", response=ProjectOut)
+def project_create(request: HtmxRequest, body: ProjectIn) -> ProjectOut:
+    """Clone a repository into a project of one's own, with an empty or a given draft."""
+    try:
+        file = planfile.load(body.plan) if body.plan.strip() else None
+    except planfile.PlanFileError as error:
+        raise Refused(str(error), [Problem("", "plan", str(error))]) from error
+    made = plans.project_begin(
+        file,
+        slug=body.name,
+        source=body.source,
+        owner=request.user,
+        name=body.name,
+        branch=body.branch,
+        environment=body.environment,
+        secret=body.secret,
+        secret_user=body.user,
+        known_hosts=body.known_hosts,
+    )
+    return project_out(request, made)
 
 
 @router.get("/{slug}", response=ProjectOut)

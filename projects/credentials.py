@@ -80,7 +80,7 @@ def https(host: str, port: int, address: str) -> dict[str, str]:
     return told | {
         "GIT_ASKPASS": str(now.folder / "askpass"),
         "TUTTI_GIT_USER": now.credential.user or "x-access-token",
-        "TUTTI_GIT_TOKEN": now.credential.secret,
+        git.TOKEN_VARIABLE: now.credential.secret,
     }
 
 

@@ -87,7 +87,10 @@ class SourceKeyForm(PlainForm):
         widget=SecretArea(attrs={"rows": 3, "class": "mono", "autocomplete": "off"}),
     )
     user = forms.CharField(
-        required=False, max_length=200, help_text="Of the token; many hosts take any name."
+        required=False,
+        max_length=200,
+        label="User name",
+        help_text="Of the token; many hosts take any name.",
     )
     known_hosts = forms.CharField(
         required=False,
@@ -99,7 +102,8 @@ class SourceKeyForm(PlainForm):
     )
 
 
-class ProjectForm(PlainForm):
+class ProjectForm(SourceKeyForm):
+    field_order = ("name", "source", "branch", "environment", "plan")
     name = forms.CharField(max_length=200, help_text="How people call it.")
     source = forms.CharField(
         max_length=1000,
@@ -117,13 +121,6 @@ class ProjectForm(PlainForm):
         required=False,
         help_text="Folder of a Python virtual environment that checks run in. May stay empty.",
         widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
-    )
-    secret = forms.CharField(
-        required=False,
-        max_length=20_000,
-        label="Token or deploy key",
-        help_text="Of a private repository: a token for https, a private key for ssh. Never shown.",
-        widget=SecretArea(attrs={"rows": 2, "class": "mono", "autocomplete": "off"}),
     )
     plan = forms.FileField(
         required=False,

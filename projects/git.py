@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
+from projects.redaction import Redactor
 from projects.text import clean_text
 
 ZERO = "0" * 40
@@ -24,6 +25,8 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 MINIMUM_VERSION = (2, 38)
 CONFIG_FILE = Path(__file__).with_name("git.config")
 SCRATCH = "tutti-scratch-"
+#: In which variable one git finds a source's token.
+TOKEN_VARIABLE = "TUTTI_GIT_TOKEN"
 NAME, EMAIL = "Tutti", "tutti@localhost"
 
 _OPTIONS = (
@@ -102,6 +105,9 @@ def run(
             out, state = _collect(process, time.monotonic() + timeout, max_bytes)
         errors.seek(0)
         err = clean_text(redact(errors.read(_CHUNK).decode("utf-8", "replace"))).strip()
+        if token := (env or {}).get(TOKEN_VARIABLE):
+            # A host may say what it was told, whatever way it is written.
+            err = Redactor([token]).text(err)
     if state == "timeout":
         raise GitError(f"git {_verb(args)} took longer than {timeout:g} s and was ended.", 124, err)
     if state == "truncated":
@@ -136,7 +142,10 @@ def environment(*, inside: bool = False) -> dict[str, str]:
     if inside:
         return variables
     variables["GIT_SSH_COMMAND"] = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes"
-    kept = ("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "HTTPS_PROXY", "NO_PROXY")
+    kept = (
+        "PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "HTTPS_PROXY",
+        "NO_PROXY",
+    )  # fmt: skip
     return variables | {name: os.environ[name] for name in kept if name in os.environ}
 
 

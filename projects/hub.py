@@ -508,4 +508,5 @@ def _push_refused(source: sources.Source, name: str, error: GitError) -> str:
         )
     if "stale info" in text or "fetch first" in text or "non-fast-forward" in text:
         return f"{name} has moved in the source; take its new commits in and publish again."
-    return f"The source did not take {name}: {error.message}"
+    advice = sources.remedy(error)
+    return f"The source did not take {name}: {error.message}{f'; {advice}.' if advice else ''}"

@@ -8,6 +8,8 @@ from typing import Any
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
+from projects import planfile
+
 
 class Input(Schema):
     """What a request may hold, and nothing else."""
@@ -172,6 +174,22 @@ class PublishIn(Input):
     """An empty branch moves the team's own branch forward; a name pushes that branch."""
 
     branch: str = Field(default="", max_length=200)
+
+
+class ProjectIn(Input):
+    """A new project of a repository; `plan` is the text of a tutti.yaml, for its first draft.
+
+    `secret` is the token (https) or private key (ssh) of a private one, and is never given out.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    source: str = Field(min_length=1, max_length=1000)
+    branch: str = Field(default="", max_length=200)
+    environment: str = Field(default="", max_length=1000)
+    plan: str = Field(default="", max_length=planfile.LARGEST)
+    secret: str = Field(default="", max_length=20_000)
+    user: str = Field(default="", max_length=200)
+    known_hosts: str = Field(default="", max_length=20_000)
 
 
 class SourceKeyIn(Input):

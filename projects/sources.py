@@ -17,6 +17,24 @@ _SHORT_SSH = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!//)[
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]")
 _USER = re.compile(r"[A-Za-z0-9._%+-]+")
 NETWORK_SECONDS = 600.0
+#: What git and ssh say, and what people do about it.
+_REMEDIES = (
+    (r"could not read (?:username|password)",
+     "it asks for a token: enter one for this project"),
+    (r"authentication failed|permission denied|error: 40[13]|invalid credentials",
+     "it refused the token or key: enter another one for this project, with the right to read and "
+     "to push"),
+    (r"host key verification failed|identification has changed|no .* host key is known",
+     "its host key is not a known one: enter the host's keys beside the deploy key, compared with "
+     "what the host publishes"),
+    (r"error: 30\d|redirect",
+     "it sends Tutti on to another address, which is not followed: enter that address itself"),
+    (r"certificate",
+     "its certificate is not trusted: an admin names the file of its authority in GIT_SSL_CAINFO "
+     "and starts Tutti again"),
+    (r"repository .* not found|error: 404",
+     "check the address, and whether the token or key is for this repository"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,7 +180,15 @@ def _local(source: str, roots: Iterable[Path]) -> Source:
     return Source(str(path), str(path), is_local=True)
 
 
+def remedy(error: GitError) -> str:
+    """What to do about a source that git could not speak with; empty when nothing is known."""
+    said = error.stderr or error.message
+    return next((advice for pattern, advice in _REMEDIES if re.search(pattern, said, re.I)), "")
+
+
 def _unreachable(source: Source, error: GitError) -> GitError:
-    reason = clean_text(error.stderr.splitlines()[0] if error.stderr else error.message, 200)
+    lines = [line for line in error.stderr.splitlines() if not line.startswith("@")]
+    reason = clean_text(lines[0] if lines else error.message, 200).rstrip(".")
     hint = "check the path" if source.is_local else "check the address and Tutti's access to it"
+    hint = remedy(error) or hint
     return GitError(f"{source.shown} cannot be read ({reason}); {hint}.", error.code, error.stderr)

@@ -192,6 +192,7 @@ AMOUNT = {"measure": "tokens", "period": "day", "limit": 5}
 
 API = [
     Row(A, "GET", SIGNED_IN),
+    Row(A, "POST", SIGNED_IN, {}, {"name": "x", "source": "/nowhere"}),
     Row(A + "/{slug}", "GET", VIEWER),
     Row(A + "/{slug}/pause", "POST", MAINTAINER),
     Row(A + "/{slug}/resume", "POST", MAINTAINER),

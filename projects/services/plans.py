@@ -18,7 +18,7 @@ from projects.lifecycle import OPEN, fresh_start, transition
 from projects.models import Contract, Dependency, Module, Plan, Project, Role
 from projects.services.attention import attention_close, attention_open
 from projects.services.errors import Problem, Refused, Stale
-from projects.services.projects import hub_of, policies_checked
+from projects.services.projects import ceiling_set, hub_of, policies_checked, project_create
 from projects.text import clean_text
 
 #: Fields of a contract that make it another contract when they differ.
@@ -36,6 +36,21 @@ def open_plan(project: Project) -> Plan | None:
     return Plan.objects.filter(
         project=project, status__in=[Plan.Status.DRAFT, Plan.Status.SUBMITTED]
     ).first()
+
+
+def project_begin(file: planfile.PlanFile | None, *, owner: User, **values: Any) -> Project:
+    """Make a project, with `project_create`'s values, and its first draft: a plan file or empty.
+
+    Raises Refused when the project can't be made, or its file holds what a draft may not.
+    """
+    project = project_create(owner=owner, goal=file.project.goal if file else "", **values)
+    if file is None:
+        plan_draft(project, owner)
+        return project
+    plan_import(project, file, owner)
+    if file.project.ceiling != project.ceiling:
+        ceiling_set(project=project, ceiling=file.project.ceiling, by=owner)
+    return project
 
 
 def plan_draft(project: Project, by: User) -> Plan:

@@ -16,8 +16,8 @@ from django.utils import timezone
 from django.utils.text import slugify
 from pydantic import ValidationError
 
-from projects import git, live, planfile
 from projects import hub as hubs
+from projects import live, planfile
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
 from projects.services import sourcekeys
@@ -50,9 +50,7 @@ def project_create(
     if not slug:
         raise Refused("Give the project a name of letters, digits or dashes.")
     check_environment(environment)
-    if git.redact(source) != source and ":" in source.split("://", 1)[-1].rpartition("@")[0]:
-        message = "The address holds a password: leave it out, and enter it as the token."
-        raise Refused(message, [Problem("", "source", message)])
+    check_address(source)
     try:
         with transaction.atomic():
             project = Project.objects.create(
@@ -96,6 +94,18 @@ def hub_create(project: Project) -> None:
     except BaseException:
         shutil.rmtree(project.hub_path, ignore_errors=True)
         raise
+
+
+def check_address(source: str) -> None:
+    """Refuse an address with a password or token in it: it would be stored and shown as it is."""
+    scheme, _, rest = source.partition("://")
+    user = rest.split("/", 1)[0].rpartition("@")[0]
+    if user and (":" in user or scheme.lower() == "https"):
+        message = (
+            "The address holds a user or password: leave it out, and enter the token and its user "
+            "name in their own fields."
+        )
+        raise Refused(message, [Problem("", "source", message)])
 
 
 def check_environment(environment: str) -> None:

@@ -64,22 +64,18 @@ def project_create(request: HtmxRequest) -> HttpResponse:
 
 
 def _create(request: HtmxRequest, data: dict[str, Any], file: planfile.PlanFile | None) -> str:
-    project = services.project_create(
+    project = plan_services.project_begin(
+        file,
         slug=data["name"],
         source=data["source"],
         owner=request.user,
         name=data["name"],
         branch=data["branch"],
         environment=data["environment"],
-        goal=file.project.goal if file else "",
         secret=data["secret"],
+        secret_user=data["user"],
+        known_hosts=data["known_hosts"],
     )
-    if file is None:
-        plan_services.plan_draft(project, request.user)
-    else:
-        plan_services.plan_import(project, file, request.user)
-        if file.project.ceiling != project.ceiling:
-            services.ceiling_set(project=project, ceiling=file.project.ceiling, by=request.user)
     return project.slug
 
 

@@ -71,10 +71,13 @@ def test_what_is_no_credential_is_refused(shop, alice, source, secret, says):
     assert secret not in str(caught.value)
 
 
-def test_a_password_in_an_address_is_refused(alice):
-    with pytest.raises(Refused, match="enter it as the token") as caught:
-        project_create(slug="x", source=f"https://me:{TOKEN}@forge.example/x", owner=alice)
+@pytest.mark.parametrize("login", [f"https://me:{TOKEN}", f"https://{TOKEN}", f"ssh://me:{TOKEN}",
+                                   f"HTTPS://{TOKEN}", f"https://me:x@{TOKEN}"])  # fmt: skip
+def test_a_password_in_an_address_is_refused(alice, login):
+    with pytest.raises(Refused, match="in their own fields") as caught:
+        project_create(slug="x", source=f"{login}@forge.example/x", owner=alice)
     assert TOKEN not in str(caught.value)
+    assert not Project.objects.exists()
 
 
 def test_pages_take_it_and_never_show_it(shop, alice, client):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,13 @@ from projects.services.plans import plan_import, plan_submit
 from projects.services.projects import ceiling_set, project_create, settings_set
 
 
+def secret_of(file: str | None) -> str:
+    """The source's credential: from a file, from standard input for "-", or the environment."""
+    if file is None:
+        return os.environ.get("TUTTI_SOURCE_SECRET", "")
+    return sys.stdin.read() if file == "-" else Path(file).read_text()
+
+
 class Command(BaseCommand):
     help = "Make a project of a repository, with a submitted plan."
 
@@ -25,6 +34,14 @@ class Command(BaseCommand):
         parser.add_argument("--branch", default="main")
         parser.add_argument("--environment", default="", help="virtual environment of the checks")
         parser.add_argument("--name", default="")
+        parser.add_argument(
+            "--secret-file",
+            help="file with the token (https) or private key (ssh) of a private repository; - reads"
+            " it from standard input. Without it, TUTTI_SOURCE_SECRET counts. It is no argument of"
+            " its own, for everybody on this machine can read those.",
+        )
+        parser.add_argument("--secret-user", default="", help="user name of the token")
+        parser.add_argument("--known-hosts", type=Path, help="file with the host keys for ssh")
 
     def handle(self, *args: Any, **options: Any) -> None:
         owner = find_user(options["owner"])
@@ -38,6 +55,9 @@ class Command(BaseCommand):
                 branch=options["branch"],
                 environment=options["environment"],
                 goal=file.project.goal,
+                secret=secret_of(options["secret_file"]),
+                secret_user=options["secret_user"],
+                known_hosts=options["known_hosts"].read_text() if options["known_hosts"] else "",
             )
             settings_set(
                 project=project, by=owner, policies=file.project.policies.model_dump(mode="json")
@@ -47,7 +67,7 @@ class Command(BaseCommand):
             plan = plan_import(project, file, owner)
             put = coupling_apply(plan, owner)
             plan_submit(plan, owner)
-        except (OSError, planfile.PlanFileError) as error:
+        except (OSError, UnicodeDecodeError, planfile.PlanFileError) as error:
             raise CommandError(str(error)) from error
         except Refused as error:
             lines = [f"  {p.module or 'plan'}: {p.field}: {p.message}" for p in error.problems]
