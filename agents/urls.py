@@ -6,6 +6,7 @@ from agents.views import (
     board,
     coupling,
     economics,
+    estimates,
     modules,
     plans,
     profiles,
@@ -33,6 +34,7 @@ urlpatterns = [
     ),
     path("projects/<slug:slug>/plan/submit/", plans.submit, name="plan-submit"),
     path("projects/<slug:slug>/plan/cut/", plans.cut, name="plan-cut"),
+    path("projects/<slug:slug>/plan/estimates/", estimates.panel, name="plan-estimates"),
     path("projects/<slug:slug>/plan/coupling/", coupling.coupling, name="coupling"),
     path(
         "projects/<slug:slug>/plan/coupling/apply/", coupling.coupling_apply, name="coupling-apply"

@@ -55,20 +55,27 @@ def estimate_for(profile: Profile, kind: str, prices: Sequence[Price] | None = N
 
     `prices` are all that were entered, for those who ask more than once.
     """
-    rows = (
-        Run.objects.filter(
-            kind=kind, backend=profile.backend, model=profile.model, input_tokens__isnull=False
-        )
-        .order_by("-pk")
-        .values_list("input_tokens", "output_tokens", "turns")[:TURNS]
-    )
+    rows = similar(profile, kind).values_list("input_tokens", "output_tokens", "turns")[:TURNS]
     turns = [((tin or 0) // max(1, n), (out or 0) // max(1, n)) for tin, out, n in rows]
     prices = list(Price.objects.all()) if prices is None else prices
-    found = _rates_among(prices, profile.provider_id, profile.model)
-    if found:
-        return quotas.estimate(kind, turns, found)
-    known = quotas.dearest(_rates(price) for price in prices)
-    return quotas.estimate(kind, turns, known, is_priced=False)
+    rates, is_priced = pricing(prices, profile)
+    return quotas.estimate(kind, turns, rates, is_priced=is_priced)
+
+
+def similar(profile: Profile, kind: str) -> QuerySet[Run]:
+    """Earlier runs that tell what one of this kind needs from this profile, the newest first."""
+    known = Run.objects.filter(kind=kind, input_tokens__isnull=False)
+    return known.filter(backend=profile.backend, model=profile.model).order_by("-pk")
+
+
+def pricing(prices: Sequence[Price], profile: Profile) -> tuple[quotas.Rates | None, bool]:
+    """The price that a profile is counted with, and whether it is its model's own.
+
+    Without one it is the dearest that was entered for any model; None where there is none at all.
+    """
+    if found := _rates_among(prices, profile.provider_id, profile.model):
+        return found, True
+    return quotas.dearest(_rates(price) for price in prices), False
 
 
 def rates_of(provider_id: int | None, model: str) -> quotas.Rates | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from agents.estimate_facts import estimate_of
 from agents.management.commands._common import find_user
 from agents.services.coupling import coupling_apply
 from projects import planfile
@@ -74,4 +75,7 @@ class Command(BaseCommand):
             raise CommandError("\n".join([error.message, *lines])) from error
         for one in put:
             self.stdout.write(f"One lane, by policy: {', '.join(one.modules)} ({one.evidence[0]}).")
+        estimate = estimate_of(plan)
+        for sentence in (estimate.sentence, *estimate.warnings):
+            self.stdout.write(sentence)
         self.stdout.write(f"Project {project.slug}: plan {plan.number} waits for approval.")
