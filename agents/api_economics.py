@@ -28,6 +28,8 @@ class SpentOut(Schema):
     output_tokens: int | None
     parallel_only_tokens: int
     runs_without_tokens: int
+    #: Their agents told less than they used.
+    runs_with_part_of_tokens: int
     cost: str | None
     parallel_only_cost: str | None
     runs_without_price: int
@@ -83,6 +85,8 @@ class PlanEconomicsOut(Schema):
     sequential_seconds: float
     speed_up: float | None
     tokens: int | None
+    #: Whether agents told only a part of these tokens.
+    tokens_are_part: bool
     cost: str | None
     runs_without_price: int
     replayed: bool
@@ -115,6 +119,7 @@ def economics_plans(request: HtmxRequest, slug: str) -> list[PlanEconomicsOut]:
             sequential_seconds=row.sequential_seconds,
             speed_up=row.speed_up,
             tokens=row.tokens,
+            tokens_are_part=row.is_part,
             cost=None if row.cost is None else f"{row.cost:.6f}",
             runs_without_price=row.unpriced,
             replayed=row.is_replayed,

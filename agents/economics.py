@@ -81,6 +81,7 @@ class RunFacts:
     waited_seconds: float = 0.0
     laps: tuple[Lap, ...] = ()
     id: int = 0
+    quality: str = ""
 
     @property
     def seconds(self) -> float:
@@ -99,12 +100,18 @@ class RunFacts:
     def knows_tokens(self) -> bool:
         return self.tokens_in is not None or self.tokens_out is not None
 
+    @property
+    def tells_part(self) -> bool:
+        """Whether its agent told only a part of the tokens that it used."""
+        return self.knows_tokens and self.quality == "last_step"
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Runs, seconds, tokens and money of a group; of tokens and money, what is parallel only.
 
-    `unknown` counts agents' runs whose tokens nobody told, `unpriced` those without a price.
+    `unknown` counts agents' runs whose tokens nobody told, `partial` those that told only a part,
+    `unpriced` those without a price.
     `cost` is None while no run of the group has a price.
     """
 
@@ -118,6 +125,7 @@ class Spent:
     cost: Decimal | None = None
     parallel_cost: Decimal | None = None
     unpriced: int = 0
+    partial: int = 0
 
     @property
     def tokens(self) -> int:
@@ -147,6 +155,7 @@ class Sum:
     parallel_cost: Decimal | None = None
     unknown: set[int] = field(default_factory=set)
     unpriced: set[int] = field(default_factory=set)
+    partial: set[int] = field(default_factory=set)
 
     def add(self, place: int, run: RunFacts, lap: Lap, cost: Decimal | None) -> None:
         self.runs.add(place)
@@ -164,6 +173,8 @@ class Sum:
             self.unpriced.add(place)
         if run.has_agent and not run.knows_tokens:
             self.unknown.add(place)
+        if run.tells_part:
+            self.partial.add(place)
 
     def spent(self) -> Spent:
         return Spent(
@@ -177,6 +188,7 @@ class Sum:
             cost=self.cost,
             parallel_cost=self.parallel_cost,
             unpriced=len(self.unpriced),
+            partial=len(self.partial),
         )
 
 

@@ -84,6 +84,8 @@ class PlanRow:
     cost: Decimal | None
     unpriced: int
     is_replayed: bool
+    #: Whether agents told only a part of these tokens.
+    is_part: bool
 
     @property
     def speed_up(self) -> float | None:
@@ -237,6 +239,7 @@ def plan_rows(project: Project) -> list[PlanRow]:
             money=Sum("cost"),
             unpriced=Count("pk", filter=agents & Q(cost__isnull=True)),
             replayed=Count("pk", filter=Q(backend="replay")),
+            part=Count("pk", filter=Q(usage_quality="last_step", input_tokens__isnull=False)),
         )
     }
     return [_plan_row(row, totals.get(row["pk"], {})) for row in rows]
@@ -256,6 +259,7 @@ def _plan_row(plan: Mapping[str, Any], total: Mapping[str, Any]) -> PlanRow:
         cost=total.get("money"),
         unpriced=total.get("unpriced", 0),
         is_replayed=bool(total.get("replayed")),
+        is_part=bool(total.get("part")),
     )
 
 

@@ -23,7 +23,7 @@ S = Module.Status
 COLUMNS = (
     "pk", "module__slug", "kind", "role", "started_at", "ended_at", "agent_seconds",
     "gate_seconds", "input_tokens", "output_tokens", "parallel_only", "cost", "status", "number",
-    "backend", "model", "needs_slot", "waited_seconds", "laps",
+    "backend", "model", "needs_slot", "waited_seconds", "laps", "usage_quality",
 )  # fmt: skip
 CEILING_KINDS = ("plan.approved", "project.ceiling", "project.binding")
 
@@ -68,7 +68,10 @@ def figures(plan: Plan, *, with_curve: bool = False) -> Economics:
 
 @dataclass(frozen=True)
 class Summary:
-    """Seconds of a finished plan, from its own runs; tokens are None when no run knew them."""
+    """Seconds of a finished plan, from its own runs; tokens are None when no run knew them.
+
+    `runs_with_part` are those whose agents told only a part of their tokens.
+    """
 
     wall_seconds: float
     sequential_seconds: float
@@ -76,6 +79,7 @@ class Summary:
     tokens: int | None
     runs_without_tokens: int
     is_replayed: bool
+    runs_with_part: int = 0
 
     @property
     def speed_up(self) -> float | None:
@@ -97,6 +101,7 @@ def summary(plan: Plan) -> Summary | None:
             & ~Q(role=""),
         ),
         replayed=Count("pk", filter=Q(backend="replay")),
+        part=Count("pk", filter=Q(usage_quality="last_step", input_tokens__isnull=False)),
     )
     known = [n for n in (found["tokens_in"], found["tokens_out"]) if n is not None]
     return Summary(
@@ -106,6 +111,7 @@ def summary(plan: Plan) -> Summary | None:
         tokens=sum(known) if known else None,
         runs_without_tokens=found["unknown"],
         is_replayed=found["replayed"] > 0,
+        runs_with_part=found["part"],
     )
 
 
@@ -118,7 +124,7 @@ def run_facts(plan: Plan) -> Iterable[RunFacts]:
     """Its runs that ended, by their start."""
     for row in ended_runs(plan).order_by("started_at", "pk").values_list(*COLUMNS):
         (pk, module, kind, role, started, ended, agent, gate, tokens_in, tokens_out, parallel, cost,
-         status, number, backend, model, needs_slot, waited, laps) = row  # fmt: skip
+         status, number, backend, model, needs_slot, waited, laps, quality) = row  # fmt: skip
         yield RunFacts(
             module=module or "",
             kind=kind,
@@ -139,6 +145,7 @@ def run_facts(plan: Plan) -> Iterable[RunFacts]:
             waited_seconds=waited,
             laps=laps_of_json(laps),
             id=pk,
+            quality=quality,
         )
 
 
@@ -317,6 +324,7 @@ def spent_json(spent: Spent) -> dict[str, Any]:
         "output_tokens": spent.tokens_out if known else None,
         "parallel_only_tokens": spent.parallel_only,
         "runs_without_tokens": spent.unknown,
+        "runs_with_part_of_tokens": spent.partial,
         "cost": _money(spent.cost),
         "parallel_only_cost": _money(spent.parallel_cost),
         "runs_without_price": spent.unpriced,
@@ -351,6 +359,7 @@ def _run_json(run: RunFacts) -> dict[str, Any]:
         "turns": len(run.laps),
         "input_tokens": run.tokens_in,
         "output_tokens": run.tokens_out,
+        "usage_quality": run.quality,
         "cost": _money(run.cost),
         "parallel_only": run.parallel_only,
     }

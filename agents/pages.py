@@ -10,7 +10,7 @@ from django.db.models import Case, Count, F, OrderBy, QuerySet, Value, When, Win
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
-from agents import waits
+from agents import telling, waits
 from agents.models import Channel, Request, Run, Steer
 from agents.services import steering, walls
 from projects.models import Dependency, Module, Plan, Project
@@ -299,6 +299,8 @@ class RunPage:
     merge: Merge | None
     previous: Run | None
     next: Run | None
+    #: What it cost, in words; empty for a run without an agent.
+    money: str
 
 
 def run_page(run: Run) -> RunPage:
@@ -317,4 +319,13 @@ def run_page(run: Run) -> RunPage:
         merge=Merge.objects.filter(**by_topic).order_by("-pk").first(),
         previous=siblings.filter(pk__lt=run.pk).order_by("-pk").first(),
         next=siblings.filter(pk__gt=run.pk).order_by("pk").first(),
+        money=_money(run),
     )
+
+
+def _money(run: Run) -> str:
+    if not (run.needs_slot and run.role):
+        return ""
+    if run.cost is None:
+        return "unpriced" if run.ended_at else "not known yet"
+    return telling.amount(run.cost)

@@ -171,6 +171,7 @@ def _run(read: Read, status: str, data: dict[str, Any]) -> None:
         waited_seconds=facts["waited_seconds"],
         laps=laps_of_json(facts["laps"]),
         id=data["run"],
+        quality=facts["usage_quality"],
     )
     read.runs.setdefault(int(facts["plan"]), []).append(run)
 

@@ -15,7 +15,8 @@ from projects.forecast import say_seconds
 REPLAYED = "Replayed: the runs were recorded before, so tokens and money say nothing of this plan."
 COLUMNS = (
     "group", "name", "runs", "agent_seconds", "gate_seconds", "input_tokens", "output_tokens",
-    "parallel_only_tokens", "runs_without_tokens", "cost", "currency", "runs_without_price",
+    "parallel_only_tokens", "runs_without_tokens", "runs_with_part_of_tokens", "cost",
+    "currency", "runs_without_price",
 )  # fmt: skip
 
 
@@ -24,7 +25,7 @@ def tokens(spent: Spent) -> str:
     if not spent.tokens and spent.unknown:
         return "unknown"
     left_out = f", unknown for {_runs(spent.unknown)}" if spent.unknown else ""
-    return f"{spent.tokens:,}{left_out}"
+    return f"{'at least ' if spent.partial else ''}{spent.tokens:,}{left_out}"
 
 
 def money(spent: Spent) -> str:
@@ -77,6 +78,7 @@ def csv_rows(found: Economics) -> list[list[object]]:
                 spent.tokens_out if known else None,
                 spent.parallel_only if known else None,
                 spent.unknown,
+                spent.partial,
                 None if spent.cost is None else f"{spent.cost:.6f}",
                 settings.TUTTI_CURRENCY,
                 spent.unpriced,

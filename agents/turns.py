@@ -16,7 +16,7 @@ from django.utils import timezone
 from agents import assignments, confinement, conversations, given, meters, sandbox
 from agents import quotas as quota_rules
 from agents.backends import KINDS
-from agents.backends.base import BackendError, Outcome, Sink, Turn
+from agents.backends.base import BackendError, Outcome, Sink, Turn, joined
 from agents.leaks import leaking_paths, without
 from agents.models import ConversationEntry, Profile, Run
 from agents.scheduler import ceiling_of, start_next
@@ -449,14 +449,15 @@ def _used(run: Run, outcome: Outcome, *, is_refused: bool = False) -> None:
         money = Decimal(str(usage.cost))
     if not is_refused or usage.input_tokens is not None:
         # A sum that left out a turn would pass for the whole, so one unknown price ends it.
-        known = money is not None and (run.cost is not None or len(run.assignments) == 1)
+        is_first = len(run.assignments) == 1
+        values["usage_quality"] = joined("" if is_first else run.usage_quality, usage.quality)
+        known = money is not None and (run.cost is not None or is_first)
         values["cost"] = (run.cost or 0) + money if known and money is not None else None
     if outcome.session:
         values["session"] = outcome.session
     if outcome.usage.input_tokens is not None:
         values["input_tokens"] = (run.input_tokens or 0) + outcome.usage.input_tokens
         values["output_tokens"] = (run.output_tokens or 0) + (outcome.usage.output_tokens or 0)
-        values["usage_quality"] = outcome.usage.quality
         lap = _lap(run)
         lap["input"] = outcome.usage.input_tokens
         lap["output"] = outcome.usage.output_tokens or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from agents import sandbox
 from agents.backends import acp_settings
 from agents.backends.acp_session import Session, Stopped
 from agents.backends.acp_settings import Settings
-from agents.backends.base import BackendError, Kept, Outcome, Sink, Stop, Turn, Usage
+from agents.backends.base import BackendError, Kept, Outcome, Sink, Stop, Turn, Usage, joined
 from agents.backends.finals import answer_of
 from agents.startslots import start_slot
 
@@ -99,11 +100,10 @@ def _together(usages: list[Usage]) -> Usage:
     if not known and not costs:
         return Usage()
     last = (known or usages)[-1]
-    is_whole = len(known) == len(usages)
     return Usage(
         sum(usage.input_tokens or 0 for usage in known) if known else None,
         sum(usage.output_tokens or 0 for usage in known) if known else None,
-        last.quality if is_whole or not known else "last_step",
+        reduce(joined, [usage.quality for usage in usages]),
         last.source,
         round(sum(costs), 9) if costs else None,
         next((usage.currency for usage in usages if usage.currency), ""),

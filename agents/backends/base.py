@@ -19,8 +19,9 @@ Stop = Callable[[], str | None]
 class Usage:
     """Tokens of a turn, cached ones included, and what it cost, where that is known.
 
-    `quality` says how far to trust the tokens: exact, last_step (of several), estimated, unknown;
-    `source` says which field of the agent's they come from. `cost` is an amount of `currency`.
+    `quality` says how far to trust the tokens: exact, estimated, last_step (a part of what was
+    used), unknown; `source` says which field of the agent's they come from. `cost` is an amount of
+    `currency`.
     """
 
     input_tokens: int | None = None
@@ -29,6 +30,18 @@ class Usage:
     source: str = ""
     cost: float | None = None
     currency: str = ""
+
+
+def joined(before: str, told: str) -> str:
+    """The quality of a sum of tokens from those of its two parts; "" is that of no part at all.
+
+    A sum that leaves out what nobody told is a part of the whole.
+    """
+    if not before or before == told:
+        return told
+    if "unknown" in (before, told):
+        return "last_step"
+    return max(before, told, key=("exact", "estimated", "last_step").index)
 
 
 class Kept:

@@ -20,7 +20,7 @@ from agents.backends.acp import AcpBackend
 from agents.backends.acp_events import error_of, usage_of
 from agents.backends.acp_guest import decide
 from agents.backends.agents_known import KNOWN
-from agents.backends.base import BackendError, Kept, Turn
+from agents.backends.base import BackendError, Kept, Turn, joined
 from tests.wait import until
 
 AGENT = Path(__file__).with_name("acp_agent.py")
@@ -48,6 +48,7 @@ class Stage:
         follow_up="",
         secrets=None,
         mcp_servers=(),
+        steers=None,
         **settings,
     ):
         command = [sandbox.python(), "-I", "-S", str(AGENT), *words]
@@ -55,7 +56,7 @@ class Stage:
         turn = Turn(text, "m", "build", "executor", 1, model, self.workspace, self.home, values,
                     session=session, follow_up=follow_up, owns=("owned.txt", "src/**"),
                     kept=self.kept, ask=ask, secrets=secrets or {},
-                    mcp_servers=mcp_servers)  # fmt: skip
+                    mcp_servers=mcp_servers, steers=steers)  # fmt: skip
         began = time.monotonic()
         try:
             return AcpBackend().run(turn, self.hear, lambda: self.order)
@@ -406,6 +407,14 @@ def test_what_counts_of_tokens_is_taken_as_it_is():
         "usage": {"inputTokens": 9, "outputTokens": 2, "cachedReadTokens": 5, "totalTokens": 11}
     }
     assert usage_of(whole, "exact").input_tokens == 9
+
+
+def test_a_sum_is_as_good_as_its_worst_part():
+    assert [joined("", one) for one in ("exact", "unknown")] == ["exact", "unknown"]
+    assert joined("exact", "exact") == "exact"
+    assert joined("last_step", "exact") == joined("estimated", "last_step") == "last_step"
+    assert joined("exact", "estimated") == "estimated"
+    assert joined("exact", "unknown") == joined("unknown", "exact") == "last_step"
 
 
 def test_nothing_outside_the_owned_paths_is_allowed():

@@ -13,7 +13,7 @@ from tests.agents import npm
 from tests.agents.modelstub import ANSWER_TOKENS, PROMPT_TOKENS, ModelStub
 
 OPENCODE = "opencode-ai@1.18.33"
-PRICE = {"input": 1.0, "output": 2.0}
+PRICE = {"input": 1.0, "output": 2.0, "cache_read": 0.1}
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -39,14 +39,14 @@ def script(messages):
     return "write", {"filePath": "hello.txt", "content": "hello\n"}
 
 
-def config(url, permission):
+def config(url, permission, bash="deny"):
     model = {"name": "Stub", "limit": {"context": 100_000, "output": 4_000}, "cost": PRICE}
     return json.dumps(
         {
             "model": "stub/small",
             "small_model": "stub/small",
             "enabled_providers": ["stub"],
-            "permission": {"edit": permission, "bash": "deny", "webfetch": "deny"},
+            "permission": {"edit": permission, "bash": bash, "webfetch": "deny"},
             "provider": {
                 "stub": {
                     "npm": "@ai-sdk/openai-compatible",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import record, simulation
+from agents import record, simulation, telling
 from agents.bounds import Bound, Measured, bound_of
 from agents.economics import (
     PURPOSES,
@@ -80,6 +80,9 @@ def test_money_is_unpriced_and_tokens_unknown_rather_than_nothing() -> None:
     assert found.total.cost == Decimal("0.5") and found.total.unpriced == 1
     silent = economics(plan([run("a", "build", 0, 4)], SPECS))
     assert silent.total.cost is None and silent.total.unpriced == silent.total.unknown == 1
+    told = run("a", "build", 0, 4, tokens_in=1_200, quality="last_step")
+    part = economics(plan([told, run("a", "fix", 4, 5, tokens_in=1)], SPECS)).total
+    assert (part.partial, telling.tokens(part)) == (1, "at least 1,201")
     own = economics(plan([run("a", "merge", 0, 0, 4, role="")], SPECS))
     assert own.total.unpriced == own.total.unknown == 0 and own.total.cost is None
 
