@@ -84,10 +84,12 @@ def https(host: str, port: int, address: str) -> dict[str, str]:
     }
 
 
-def ssh(host: str, address: str) -> dict[str, str]:
+def ssh(host: str, port: int, address: str) -> dict[str, str]:
     """Return what git needs for ssh: the host's address, its known keys, and the key for it."""
+    # As ssh-keyscan and ssh itself write it, for files of known hosts name it so.
+    alias = host if port == 22 else f"[{host}]:{port}"
     options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"HostName={address}",
-               f"HostKeyAlias={host}", "ForwardAgent=no", "ClearAllForwardings=yes"]  # fmt: skip
+               f"HostKeyAlias={alias}", "ForwardAgent=no", "ClearAllForwardings=yes"]  # fmt: skip
     words = ["ssh"]
     if (now := _for(host, KEY)) is not None:
         words += ["-F", "/dev/null", "-i", str(now.folder / "key")]

@@ -54,11 +54,10 @@ class Source:
         if self.is_local:
             return {"GIT_ALLOW_PROTOCOL": "file"}
         is_ssh, host, port = _place(self.address)
-        found = addresses.reachable(host, port or (22 if is_ssh else 443), self.shown)
-        told = (
-            credentials.ssh(host, found) if is_ssh else credentials.https(host, port or 443, found)
-        )
-        return {"GIT_ALLOW_PROTOCOL": "https:ssh", **told}
+        port = port or (22 if is_ssh else 443)
+        found = addresses.reachable(host, port, self.shown)
+        tell = credentials.ssh if is_ssh else credentials.https
+        return {"GIT_ALLOW_PROTOCOL": "https:ssh", **tell(host, port, found)}
 
     @property
     def timeout(self) -> float:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
+import html
 import io
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -20,6 +25,7 @@ from projects.services.projects import hub_of, project_create
 from projects.services.publishing import publish
 from tests import factories
 from tests.projects.forge import ELSEWHERE, TELLING, serving
+from tests.wait import until
 
 PLAN = """
 version: 1
@@ -185,3 +191,68 @@ def test_other_ways_to_a_repository_are_refused(forge, alice, source, settings):
         make(forge, alice, source=source, secret="")
     assert str(refused.value).endswith(".") and not Project.objects.exists()
     assert forge.asked == []
+
+
+# --- ssh ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def host(running, tmp_path_factory):
+    """A real sshd on the loopback that lets one key in; its folder holds the keys."""
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("There is no sshd here: apt-get install openssh-server.")
+    folder = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "deploy", "other"):
+        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name]
+        subprocess.run(words, check=True)
+    shutil.copy(folder / "deploy.pub", folder / "authorized_keys")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    options = {
+        "ListenAddress": f"127.0.0.1:{port}", "HostKey": folder / "host", "PidFile": "none",
+        "AuthorizedKeysFile": folder / "authorized_keys", "StrictModes": "no", "UsePAM": "no",
+        "PasswordAuthentication": "no", "PermitRootLogin": "prohibit-password",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    with subprocess.Popen([program, "-D", "-e", "-f", "/dev/null", *words],
+                          stderr=(folder / "log").open("w")) as server:  # fmt: skip
+        until(lambda: "listening" in (folder / "log").read_text(), seconds=20)
+        yield folder, f"ssh://{getpass.getuser()}@localhost:{port}{running.root}/team.git"
+        server.terminate()
+
+
+def test_a_deploy_key_makes_a_private_project_which_is_published(
+    host, alice, client, tutti_home, settings
+):
+    settings.TUTTI_SOURCE_HOSTS = ["localhost"]
+    folder, source = host
+    key = (folder / "deploy").read_text()
+    port = urlsplit(source).port
+    known = f"[localhost]:{port} {(folder / 'host.pub').read_text()}"
+    sent = {"name": "shop", "source": source, "branch": "main", "secret": key, "known_hosts": known}
+    client.force_login(alice)
+    pages = []
+    for other, says in (
+        ({"known_hosts": known.replace((folder / "host.pub").read_text().split()[1],
+                                       (folder / "other.pub").read_text().split()[1])},
+         "its host key is not a known one"),
+        ({"known_hosts": f"elsewhere {(folder / 'host.pub').read_text()}"},
+         "its host key is not a known one"),
+        ({"secret": (folder / "other").read_text()}, "refused the token or key"),
+    ):  # fmt: skip
+        refused = client.post(reverse("projects:new"), {**sent, **other})
+        pages.append(refused.content.decode())
+        assert refused.status_code == 422 and says in html.unescape(pages[-1]), pages[-1]
+    assert client.post(reverse("projects:new"), sent).status_code == 302
+    project = Project.objects.get()
+    hub = hub_of(project)
+    head = hub.head(integration_ref())
+    new = hub.commit_files(head, {"c.py": b"c = 1\n"}, "By ssh")
+    assert hub.swap(integration_ref(), new, head)
+    assert "is now at" in publish(project, alice, "by-ssh")
+    texts = [*pages, json.dumps(list(Event.objects.values("data")))]
+    texts += [file.read_text("latin-1") for file in project.hub_path.rglob("*") if file.is_file()]
+    assert not any(key.splitlines()[1] in text for text in texts)

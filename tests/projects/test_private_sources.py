@@ -96,10 +96,10 @@ def test_a_listed_host_is_fetched_by_ssh_with_the_projects_key(ssh, repository, 
 
 def test_a_key_is_for_its_host_alone():
     with credentials.using(Credential("key", "forge.example", PRIVATE_KEY)):
-        assert "-i" in credentials.ssh("forge.example", "8.8.8.8")["GIT_SSH_COMMAND"]
-        assert "-i" not in credentials.ssh("other.example", "8.8.8.8")["GIT_SSH_COMMAND"]
+        assert "-i" in credentials.ssh("forge.example", 22, "8.8.8.8")["GIT_SSH_COMMAND"]
+        assert "-i" not in credentials.ssh("other.example", 22, "8.8.8.8")["GIT_SSH_COMMAND"]
         assert "GIT_ASKPASS" not in credentials.https("forge.example", 443, "8.8.8.8")
-    assert "-i" not in credentials.ssh("forge.example", "8.8.8.8")["GIT_SSH_COMMAND"]
+    assert "-i" not in credentials.ssh("forge.example", 22, "8.8.8.8")["GIT_SSH_COMMAND"]
 
 
 def test_a_token_is_told_to_git_when_it_asks_and_shows_nowhere():
