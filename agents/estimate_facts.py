@@ -214,11 +214,12 @@ def _source(
 
 def _past(runs: QuerySet[Run]) -> list[Past]:
     rows = runs.values_list(
-        "input_tokens", "output_tokens", "module__contract__estimate_seconds", "cost"
-    )
+        "input_tokens", "output_tokens", "module__contract__estimate_seconds", "cost",
+        "usage_quality",
+    )  # fmt: skip
     return [
-        Past(tokens_in or 0, tokens_out or 0, size, cost)
-        for tokens_in, tokens_out, size, cost in rows[: budgets.TURNS]
+        Past(tokens_in or 0, tokens_out or 0, size, cost, quality == "last_step")
+        for tokens_in, tokens_out, size, cost, quality in rows[: budgets.TURNS]
     ]
 
 

@@ -38,12 +38,16 @@ _LEFT = {
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A finished run: its tokens, its module's estimate in seconds, and the money it told."""
+    """A finished run: its tokens, its module's estimate in seconds, and the money it told.
+
+    `is_part` says that its agent told less than it used.
+    """
 
     tokens_in: int
     tokens_out: int
     size: float | None = None
     cost: Decimal | None = None
+    is_part: bool = False
 
     @property
     def tokens(self) -> int:
@@ -173,9 +177,14 @@ def similar(source: Source, size: float | None) -> tuple[Sequence[Past], str]:
         near = [run for run in runs if _is_near(run.size, size)]
         said = f"finished {source.kind} runs of {source.who} {where}"
         if len(near) >= SAMPLES:
-            return near, f"median of {len(near)} {said}, of modules estimated about as long"
-        return runs, f"median of {len(runs)} {said}"
+            runs, said = near, f"{said}, of modules estimated about as long"
+        return runs, f"median of {len(runs)} {said}{_parts(runs)}"
     return (), ""
+
+
+def _parts(runs: Sequence[Past]) -> str:
+    count = sum(run.is_part for run in runs)
+    return f"; at least that, for {count} of them told only a part" if count else ""
 
 
 def _is_near(one: float | None, other: float | None) -> bool:
@@ -260,8 +269,7 @@ def say_money(total: Total, currency: str) -> str:
         if total.unpriced:
             return "unpriced"
         return "no price needed" if total.replayed else "nothing"
-    said = f"{total.money:,.2f} {currency}"
-    return f"{said} and what is unpriced" if total.unpriced else said
+    return f"{'at least ' if total.unpriced else ''}{total.money:,.2f} {currency}"
 
 
 def say_total(total: Total, modules: int, currency: str) -> str:

@@ -59,6 +59,13 @@ def test_runs_of_modules_about_as_long_come_before_all_others():
     assert estimates.step_of(source, None).tokens == 400
 
 
+def test_runs_that_told_only_a_part_are_said():
+    own = [*runs(10, 20), Past(90, 0, is_part=True)]
+    assert estimates.step_of(replace(BUILD, own=own)).basis.endswith(
+        "in this project; at least that, for 1 of them told only a part"
+    )
+
+
 @given(st.lists(st.integers(0, 10**9), max_size=9), st.lists(st.integers(0, 10**9), max_size=9))
 def test_an_estimate_lies_within_what_it_goes_by(own, site):
     found, basis = estimates.similar(replace(BUILD, own=runs(*own), site=runs(*site)), 5.0)
@@ -115,7 +122,7 @@ def test_sums_never_take_unknown_money_for_nothing():
         return estimates.say_money(estimates.total_of(steps), "USD")
 
     assert said(priced, priced) == "6.00 USD"
-    assert said(priced, unpriced) == "3.00 USD and what is unpriced"
+    assert said(priced, unpriced) == "at least 3.00 USD"
     assert said(unpriced, replayed) == "unpriced"
     assert said(replayed) == "no price needed"
     assert said(priced, replayed) == "3.00 USD"
