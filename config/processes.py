@@ -60,7 +60,7 @@ def workers(queue: str, threads: int, *, actors: str = "agents.tasks") -> Progra
     command += ["--queues", queue, "--processes", "1", "--threads", str(threads)]
     command += ["--worker-shutdown-timeout", "30000", "--skip-logging"]
     # dramatiq sleeps up to a second between looks by default, and holds messages back for later.
-    env = {"dramatiq_worker_timeout": "20", "dramatiq_queue_prefetch": str(threads)}
+    env = {"dramatiq_worker_timeout": "50", "dramatiq_queue_prefetch": str(threads)}
     return Program(queue, command, env)
 
 
