@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
+
 from agents import scoping, syscalls
 
 BUBBLEWRAP, UNCONFINED = "bubblewrap", "unconfined"
@@ -27,6 +29,7 @@ _KERNEL = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/sysrq-trigg
 SCOPE = str(Path(scoping.__file__).absolute())
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nagent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n"
 _GROUP = "root:x:0:\nagent:x:{gid}:\n"
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl",
                   "/etc/ca-certificates", "/etc/pki")  # fmt: skip
 # Beside bubblewrap the shell stays as the command's parent: bubblewrap ends with its first child,
@@ -136,8 +139,10 @@ def command(
     words += ["--bind", str(place.tmp), "/tmp"] if place.tmp else [*size, "/tmp"]
     words += [*size, HOME]
     # Later binds lie over earlier ones: what may be written comes last.
-    for path in (*_interpreters(place.environment), *place.readable):
+    shown = [path for path in (*_interpreters(place.environment), *place.readable) if _may(path)]
+    for path in shown:
         words += ["--ro-bind", str(path), str(path)]
+    words += _links(place.environment, shown)
     own = str(place.workspace)
     words += ["--ro-bind" if place.read_only else "--bind", own, own]
     for path in place.writable:
@@ -226,6 +231,12 @@ def _network(place: Place) -> list[str]:
     return [word for real, name in pairs for word in ("--ro-bind-try", real, name)]
 
 
+def _may(path: Path) -> bool:
+    """Whether a guest may see a directory: not one that holds Tutti's own data, or everything."""
+    whole = path.resolve()
+    return whole != Path("/") and not Path(settings.TUTTI_HOME).resolve().is_relative_to(whole)
+
+
 def _interpreters(environment: Path | None) -> list[Path]:
     """Return Tutti's base interpreter, the virtual environment and that one's base interpreter."""
     found = [Path(python()).parent.parent]
@@ -237,13 +248,40 @@ def _interpreters(environment: Path | None) -> list[Path]:
 
 @functools.lru_cache(maxsize=64)
 def _prefixes(environment: Path) -> list[Path]:
-    interpreter = environment / "bin" / "python"
-    if not interpreter.exists():
-        return [environment]
-    links, at = [interpreter], interpreter
+    """Return an environment and the folders of the Pythons that its own one leads to.
+
+    A folder on the way that holds no Python's library, such as one of links, is none of them:
+    all that lies beside it (`/` for `/bin/python3`) is the host's own.
+    """
+    links = _chain(environment)
+    ends = [Path(os.path.realpath(link)).parent.parent for link in links]
+    direct = [link.parent.parent for link in links[1:]]
+    return [environment, *(path for path in (*direct, *ends) if _is_prefix(path))]
+
+
+def _is_prefix(path: Path) -> bool:
+    return path != Path("/") and any(path.glob("lib*/python3*/os.py"))
+
+
+def _links(environment: Path | None, shown: Sequence[Path]) -> list[str]:
+    """Return what makes the links that lead to the environment's Python through hidden folders."""
+    links = _chain(environment.absolute()) if environment is not None else []
+    seen = (*shown, *map(Path, _SYSTEM))
+    words = []
+    for link in links:
+        if link.is_symlink() and not any(link.is_relative_to(path) for path in seen):
+            words += ["--symlink", str(link.readlink()), str(link)]
+    return words
+
+
+@functools.lru_cache(maxsize=64)
+def _chain(environment: Path) -> list[Path]:
+    """Return the environment's python and what it links to, step by step."""
+    at = environment / "bin" / "python"
+    if not at.exists():
+        return []
+    links = [at]
     while at.is_symlink():
         at = at.parent / at.readlink()
         links.append(at)
-    bases = [Path(os.path.realpath(link)).parent.parent for link in links]
-    direct = [link.parent.parent for link in links[1:]]
-    return [environment, *direct, *bases]
+    return links

@@ -109,8 +109,17 @@ def check_address(source: str) -> None:
 
 
 def check_environment(environment: str) -> None:
-    if environment and not (Path(environment) / "bin").is_dir():
-        raise Refused(f"{environment} is no virtual environment: it has no folder bin.")
+    """Refuse what is no virtual environment: every check and agent may read all of it."""
+    if not environment:
+        return
+    folder = Path(environment)
+    is_one = (folder / "bin").is_dir() and any(
+        (folder / name).exists() for name in ("pyvenv.cfg", "conda-meta")
+    )
+    if is_one and not Path(settings.TUTTI_HOME).resolve().is_relative_to(folder.resolve()):
+        return
+    message = f"{environment} is no virtual environment: it has no bin and pyvenv.cfg."
+    raise Refused(message, [Problem("", "environment", message)])
 
 
 def hub_of(project: Project) -> hubs.Hub:

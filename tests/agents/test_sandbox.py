@@ -103,6 +103,36 @@ def test_a_virtual_environment_is_first_on_the_path(tmp_path, level):
     assert done.output.split() == [str(environment / "bin" / "python"), str(environment)]
 
 
+@confined_only
+@pytest.mark.parametrize("real", ["/bin/python3", os.path.realpath(sys.executable)])
+def test_a_virtual_environment_shows_nothing_beside_its_links(tmp_path, real):
+    """One that was made by /bin/python3, or by a link in somebody's folder, shows neither."""
+    if not Path(real).exists():
+        pytest.skip(f"There is no {real}.")
+    workspace, folder, environment = (tmp_path / name for name in ("ws", "own", "venv"))
+    for directory in (workspace, folder / "bin", environment / "bin"):
+        directory.mkdir(parents=True)
+    (folder / "bin" / "python3").symlink_to(real)
+    (folder / "secret").write_text("private")
+    (environment / "bin" / "python").symlink_to(folder / "bin" / "python3")
+    (environment / "pyvenv.cfg").write_text(f"home = {Path(os.path.realpath(real)).parent}\n")
+    done = sh(f"python -c 'print(40 + 2)'; cat {folder}/secret; ls /; cat /etc/hostname",
+              workspace, environment=environment)  # fmt: skip
+    assert "42" in done.output
+    assert "private" not in done.output
+    assert not {"var", "srv", "boot"} & set(done.output.split())
+
+
+@confined_only
+def test_nothing_shows_the_directory_that_holds_tuttis_data(tmp_path, tutti_home):
+    (tutti_home / "secret_keys").write_text("sealing")
+    workspace = tmp_path / "home" / "workspaces" / "a"
+    workspace.mkdir(parents=True)
+    for place in (Path("/"), tmp_path, tutti_home):
+        done = sh(f"cat {tutti_home}/secret_keys", workspace, environment=place, readable=[place])
+        assert "sealing" not in done.output and done.code
+
+
 def test_a_command_that_hangs_is_ended(tmp_path, level):
     done = sh("sleep 98701", tmp_path, timeout_seconds=0.3, grace_seconds=0.5)
     assert done.reason == "timeout"
