@@ -64,6 +64,7 @@ def project_create(request: HtmxRequest, body: ProjectIn) -> ProjectOut:
         source=body.source,
         owner=request.user,
         name=body.name,
+        goal=body.goal,
         branch=body.branch,
         environment=body.environment,
         secret=body.secret,

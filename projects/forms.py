@@ -103,13 +103,20 @@ class SourceKeyForm(PlainForm):
 
 
 class ProjectForm(SourceKeyForm):
-    field_order = ("name", "source", "branch", "environment", "plan")
+    field_order = ("name", "source", "goal", "branch", "environment", "plan")
     name = forms.CharField(max_length=200, help_text="How people call it.")
     source = forms.CharField(
         max_length=1000,
         label="Repository",
         help_text="A path on this server, or an https or ssh URL.",
         widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
+    )
+    goal = forms.CharField(
+        required=False,
+        max_length=50_000,
+        help_text="What is to be reached; the orchestrator can cut it into modules. A plan file's "
+        "own goal counts instead.",
+        widget=forms.Textarea(attrs={"rows": 2}),
     )
     branch = forms.CharField(
         max_length=200,

@@ -184,6 +184,7 @@ class ProjectIn(Input):
 
     name: str = Field(min_length=1, max_length=200)
     source: str = Field(min_length=1, max_length=1000)
+    goal: str = Field(default="", max_length=50_000)
     branch: str = Field(default="", max_length=200)
     environment: str = Field(default="", max_length=1000)
     plan: str = Field(default="", max_length=planfile.LARGEST)

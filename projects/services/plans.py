@@ -38,12 +38,16 @@ def open_plan(project: Project) -> Plan | None:
     ).first()
 
 
-def project_begin(file: planfile.PlanFile | None, *, owner: User, **values: Any) -> Project:
+def project_begin(
+    file: planfile.PlanFile | None, *, owner: User, goal: str = "", **values: Any
+) -> Project:
     """Make a project, with `project_create`'s values, and its first draft: a plan file or empty.
 
-    Raises Refused when the project can't be made, or its file holds what a draft may not.
+    The goal is the file's where it has one. Raises Refused when the project can't be made, or its
+    file holds what a draft may not.
     """
-    project = project_create(owner=owner, goal=file.project.goal if file else "", **values)
+    whole = (file.project.goal if file else "") or goal
+    project = project_create(owner=owner, goal=whole, **values)
     if file is None:
         plan_draft(project, owner)
         return project

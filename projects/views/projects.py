@@ -70,6 +70,7 @@ def _create(request: HtmxRequest, data: dict[str, Any], file: planfile.PlanFile 
         source=data["source"],
         owner=request.user,
         name=data["name"],
+        goal=data["goal"].replace("\r\n", "\n"),
         branch=data["branch"],
         environment=data["environment"],
         secret=data["secret"],

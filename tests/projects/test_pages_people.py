@@ -68,8 +68,14 @@ def test_project_is_made_of_a_repository_and_a_plan(db, dora, tutti_home, tmp_pa
 
 def test_project_without_a_plan_file_begins_with_a_draft(db, dora, tutti_home, tmp_path):
     source = factories.source_repository(tmp_path / "source", {"a.py": ""})
-    assert new(dora, source=str(source)).status_code == 302
-    assert Plan.objects.get().status == "draft"
+    goal = "Sell more.\r\nSoon."
+    assert new(dora, source=str(source), goal=goal).status_code == 302
+    plan = Plan.objects.get()
+    assert (plan.status, plan.goal, plan.project.goal) == ("draft", *2 * ["Sell more.\nSoon."])
+    page = text_of(dora.get("/projects/fresh/plan/"))
+    assert "Ask the orchestrator for a plan" in page and "can propose them" not in page
+    Plan.objects.update(goal="")
+    assert "can propose them" in text_of(dora.get("/projects/fresh/plan/"))
 
 
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "ext::sh -c id", "--upload-pack=x", "-"])
