@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from django.contrib.auth.models import User
@@ -13,6 +14,7 @@ from agents.models import Profile, Provider
 from projects import live
 from projects.models import Project
 from projects.services.errors import Problem, Refused
+from projects.text import clean_text
 
 ROLE_OF = {
     "tests": Profile.Role.PLANNER,
@@ -75,6 +77,7 @@ def profile_set(
             "in the settings for a server of your own."
         )
         raise Refused(message, [Problem("", "model", message)])
+    _check_text(model, settings)
     if problem := KINDS[backend].problem(settings):
         raise Refused(problem, [Problem("", "settings", problem)])
     values: dict[str, Any] = {"backend": backend, "model": model, "settings": settings}
@@ -85,6 +88,7 @@ def profile_set(
             Profile.objects.select_related("provider").filter(project=project, role=role).first()
         )
         _keep_key(before, values, by)
+        _keep_host(project, values, by)
         profile, _ = Profile.objects.update_or_create(project=project, role=role, defaults=values)
         if project:
             with live.change(project) as change:
@@ -97,6 +101,52 @@ def profile_set(
                     after=str(profile),
                 )
     return profile
+
+
+#: Settings that give an agent what is the host's, or say what it is that is given.
+OF_HOST = ("agent", "command", "variables", "env", "readable", "base_url")
+
+
+def _of_host(backend: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What of a profile hands out the host's variables and files; empty when nothing does.
+
+    A ready-made agent is given the server's own keys for it: with another command, or variables
+    that lead it to another address, they would go there.
+    """
+    gives = [name for name in ("env", "readable") if settings.get(name)]
+    if settings.get("agent", "other") != "other":
+        gives += [name for name in ("command", "variables") if settings.get(name)]
+    if not gives:
+        return {}
+    return {"backend": backend} | {name: settings[name] for name in OF_HOST if name in settings}
+
+
+def _keep_host(project: Project | None, values: dict[str, Any], by: User) -> None:
+    """Refuse what hands out variables and files of the host, unless an admin chose the same."""
+    asked = _of_host(values["backend"], values["settings"])
+    if by.is_superuser or not asked:
+        return
+    rows = Profile.objects.filter(Q(project=project) | Q(project=None))
+    if asked in [_of_host(row.backend, row.settings) for row in rows]:
+        return
+    message = (
+        "Only a site admin may let an agent have variables of the server (env) or paths of the "
+        "host (readable), or give a ready-made agent another command or variables. Ask one to set "
+        "it here or for the site; then it may be used in every role as it is."
+    )
+    raise Refused(message, [Problem("", "settings", message)])
+
+
+def _check_text(model: str, settings: dict[str, Any]) -> None:
+    """Refuse what the database can't keep: it takes no NUL and no half of a character."""
+    most = Profile._meta.get_field("model").max_length or 0
+    if len(model) > most or not model.isprintable():
+        message = f"A model's name is printable text of at most {most} characters."
+        raise Refused(message, [Problem("", "model", message)])
+    written = json.dumps(settings, ensure_ascii=False)
+    if clean_text(written) != written or "\\u0000" in written:
+        message = "The settings hold a character that can't be kept or shown; write them as text."
+        raise Refused(message, [Problem("", "settings", message)])
 
 
 def _keep_key(before: Profile | None, values: dict[str, Any], by: User) -> None:

@@ -14,6 +14,7 @@ from agents.services.profiles import profile_set
 from agents.supervision import supervisor
 from agents.workspaces import Workspace
 from projects.models import Attention
+from tests import factories
 from tests.acceptance.stage import code, given
 from tests.wait import until
 
@@ -23,7 +24,8 @@ AGENT = Path(__file__).parents[1] / "agents" / "acp_agent.py"
 def executor(stage, *words, **settings):
     command = [sandbox.python(), "-I", "-S", str(AGENT), "build=a", *words]
     values = {"command": command, "readable": [str(AGENT)], **settings}
-    profile_set(stage.project, "executor", "acp", "big", values, stage.owner)
+    root = factories.user("root", is_superuser=True)
+    profile_set(stage.project, "executor", "acp", "big", values, root)
 
 
 def test_findings_of_a_gate_are_the_next_prompt_of_the_same_session(team):

@@ -225,8 +225,9 @@ class Job(Stage):
             "variables": {"OPENCODE_CONFIG_CONTENT": config(crew.url, "allow", "allow")},
             "network": True,
         }
-        profile_set(self.project, "planner", "acp", "stub/big", values, self.owner)
-        profile_set(self.project, "executor", "acp", "stub/small", values, self.owner)
+        root = factories.user("root", is_superuser=True)
+        profile_set(self.project, "planner", "acp", "stub/big", values, root)
+        profile_set(self.project, "executor", "acp", "stub/small", values, root)
         profile_set(self.project, "orchestrator", "llm", "judge-1",
                     {"base_url": judge.url}, self.owner)  # fmt: skip
 

@@ -18,6 +18,7 @@ from agents.services.providers import price_set
 from agents.services.quotas import quota_set
 from agents.workspaces import Workspace
 from projects.models import Attention, Module, SiteEvent
+from tests import factories
 from tests.acceptance.stage import Stage, Turn, code, given
 
 SLACK = timedelta(seconds=0.3)
@@ -58,7 +59,8 @@ def account(stage: Stage, folder: Path, kind: str, seconds: float) -> Provider:
         "readable": [str(folder)],
     }
     acme = Provider.objects.create(name="acme")
-    profile_set(stage.project, "executor", "command", "m", command, stage.owner, provider=acme)
+    root = factories.user("root", is_superuser=True)
+    profile_set(stage.project, "executor", "command", "m", command, root, provider=acme)
     return acme
 
 

@@ -181,3 +181,25 @@ def test_a_maintainer_takes_no_account_with_a_key_to_a_place_of_her_own(provider
     profile_set(project, "executor", "command", "m", theirs, alice, provider=None)
     kept = Profile.objects.get(project=project, role="executor")
     assert kept.provider is None and kept.settings == theirs
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings"),
+    [
+        ("command", {"command": ["sh", "-c", "env"], "env": ["SOME_API_KEY"]}),
+        ("command", {"command": ["cat", "/root/.ssh/id"], "readable": ["/root/.ssh"]}),
+        ("acp", {"agent": "claude", "command": ["sh", "-c", "env"]}),
+        ("acp", {"agent": "claude", "variables": {"ANTHROPIC_BASE_URL": "https://elsewhere"}}),
+        ("llm", {"base_url": "https://elsewhere/v1", "env": ["OPENAI_API_KEY"]}),
+    ],
+)
+def test_a_maintainer_hands_out_nothing_of_the_host(db, admin, backend, settings):
+    """The server's own keys and files go where an admin said, in this project or on the site."""
+    project, alice, role = make.project("shop"), make.user("alice"), "orchestrator"
+    with pytest.raises(Refused, match="Only a site admin may let an agent have"):
+        profile_set(project, role, backend, "m", settings, alice)
+    assert not Profile.objects.exists()
+    profile_set(None, role, backend, "m", settings, admin)
+    profile_set(project, role, backend, "larger", {**settings, "timeout_seconds": 9}, alice)
+    with pytest.raises(Refused, match="as it is"):
+        profile_set(project, role, backend, "m", {**settings, "env": ["OTHER_KEY"]}, alice)

@@ -155,7 +155,8 @@ def test_bad_agents_are_named_and_harm_nobody(team, tmp_path, settings):
     slugs = ["refs", "config", "nul", "names", "daemons", "good"]
     stage: Stage = team(*(given(slug) for slug in slugs), policies={"attempts": 1})
     command = {"command": ["/bin/sh", str(agent)], "readable": [str(agent.parent)]}
-    profile_set(stage.project, "executor", "command", "shell", command, stage.owner)
+    root = factories.user("root", is_superuser=True)
+    profile_set(stage.project, "executor", "command", "shell", command, root)
     before = stage.hub.head("refs/heads/main")
     stage.approve()
     stage.work(seconds=150)
