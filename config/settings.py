@@ -341,6 +341,8 @@ if PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
 
+DEFAULT_EXCEPTION_REPORTER = "config.errors.Reporter"
+
 # --- Logging -------------------------------------------------------------------------------------
 
 LOGGING = {

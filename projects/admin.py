@@ -39,6 +39,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
 class ProjectAdmin(ReadOnlyAdmin):
     list_display = ["slug", "name", "ceiling", "active_runs", "event_count", "paused_at"]
     search_fields = ["slug", "name", "source"]
+    exclude = ["source_secret"]
 
 
 @admin.register(Membership)

@@ -67,7 +67,7 @@ def project_create(request: HtmxRequest, body: ProjectIn) -> ProjectOut:
         goal=body.goal,
         branch=body.branch,
         environment=body.environment,
-        secret=body.secret,
+        secret=body.secret.get_secret_value(),
         secret_user=body.user,
         known_hosts=body.known_hosts,
     )
@@ -102,9 +102,10 @@ def publish(request: HtmxRequest, slug: str, body: PublishIn) -> Done:
 @router.put("/{slug}/source-key", response=Done)
 def source_key_set(request: HtmxRequest, slug: str, body: SourceKeyIn) -> Done:
     found = access.project_for(request.user, slug, role=Role.OWNER)
-    sourcekeys.source_key_set(found, request.user, body.secret, user=body.user,
+    secret = body.secret.get_secret_value()
+    sourcekeys.source_key_set(found, request.user, secret, user=body.user,
                               known_hosts=body.known_hosts)  # fmt: skip
-    return Done(message="Saved; it is never shown." if body.secret.strip() else "Removed.")
+    return Done(message="Saved; it is never shown." if secret.strip() else "Removed.")
 
 
 # --- Plans ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from ninja import Schema
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SecretStr
 
 from projects import planfile
 
@@ -188,7 +188,7 @@ class ProjectIn(Input):
     branch: str = Field(default="", max_length=200)
     environment: str = Field(default="", max_length=1000)
     plan: str = Field(default="", max_length=planfile.LARGEST)
-    secret: str = Field(default="", max_length=20_000)
+    secret: SecretStr = Field(default=SecretStr(""), max_length=20_000)
     user: str = Field(default="", max_length=200)
     known_hosts: str = Field(default="", max_length=20_000)
 
@@ -196,7 +196,7 @@ class ProjectIn(Input):
 class SourceKeyIn(Input):
     """A token or private key for the project's source; an empty one removes what is kept."""
 
-    secret: str = Field(max_length=20_000)
+    secret: SecretStr = Field(max_length=20_000)
     user: str = Field(default="", max_length=200)
     known_hosts: str = Field(default="", max_length=20_000)
 

@@ -82,9 +82,15 @@ def _ring() -> list[bytes]:
     named = list(settings.TUTTI_SECRET_KEYS)
     if not named:
         file = _file()
-        if not file.exists():
-            _create(file)
-        named = file.read_text(encoding="ascii").split()
+        try:
+            if not file.exists():
+                _create(file)
+            named = file.read_text(encoding="ascii").split()
+        except OSError as error:
+            message = (
+                f"The keys in {file} can't be read ({error.strerror}); let Tutti's user own it."
+            )
+            raise SecretError(message) from error
     if not named:
         raise SecretError(f"{_place()} holds no key; {HOW}.")
     return [_checked(key, number) for number, key in enumerate(named, start=1)]

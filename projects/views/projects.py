@@ -8,6 +8,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, reverse
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from projects import access, live, planfile, selectors
@@ -44,6 +45,7 @@ def project_card(request: HtmxRequest, slug: str) -> HttpResponse:
     )
 
 
+@sensitive_post_parameters("secret")
 @login_required
 @require_http_methods(["GET", "POST"])
 def project_create(request: HtmxRequest) -> HttpResponse:

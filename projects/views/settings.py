@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from projects import access
@@ -96,6 +97,7 @@ def ceiling_set(request: HtmxRequest, slug: str) -> HttpResponse:
     return _general(request, project, ceiling_form=form, status=422)
 
 
+@sensitive_post_parameters("secret")
 @login_required
 @require_POST
 def source_key_set(request: HtmxRequest, slug: str) -> HttpResponse:

@@ -107,15 +107,18 @@ def _pages(stage: Stage, root: Any) -> Iterator[tuple[str, str]]:
     client = Client()
     client.force_login(root)
     here = {"slug": stage.project.slug, "module": "a"}
+    rows = {
+        "{run}": list(Run.objects.values_list("pk", flat=True)),
+        "{review}": list(Review.objects.values_list("pk", flat=True)),
+    }
     some = {"number": stage.plan.number, "form": "jsonl", "role": "planner"}
     for row in TABLE:
         if row.verb != "GET":
             continue
-        of_what = {"{run}": Run, "{review}": Review}.get(str(row.kwargs.get("pk")))
-        for pk in of_what.objects.values_list("pk", flat=True) if of_what else [0]:
+        for pk in rows.get(str(row.kwargs.get("pk")), [0]):
             kwargs = {name: {**here, **some, "pk": pk}.get(name, pk) for name in row.kwargs}
             url = address(type(row)(row.route, "GET", row.least, kwargs), {})
-            answer = client.get(url)
+            answer: Any = client.get(url)
             assert answer.status_code < 500
             body = b"".join(answer.streaming_content) if answer.streaming else answer.content
             yield url, _text(body)

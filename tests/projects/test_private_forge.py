@@ -250,7 +250,7 @@ def test_a_deploy_key_makes_a_private_project_which_is_published(
     project = Project.objects.get()
     hub = hub_of(project)
     head = hub.head(integration_ref())
-    new = hub.commit_files(head, {"c.py": b"c = 1\n"}, "By ssh")
+    new = hub.commit_files(str(head), {"c.py": b"c = 1\n"}, "By ssh")
     assert hub.swap(integration_ref(), new, head)
     assert "is now at" in publish(project, alice, "by-ssh")
     texts = [*pages, json.dumps(list(Event.objects.values("data")))]
