@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 from django.contrib.auth.models import User
@@ -23,6 +24,9 @@ ROLE_OF = {
     "fix": Profile.Role.ORCHESTRATOR,
     "decompose": Profile.Role.ORCHESTRATOR,
 }
+
+#: A model's name that no shell in somebody's command line takes for anything else.
+MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:/@+\[\]-]*")
 
 #: Tiering of a new site: strong models plan and judge, a fast one codes.
 DEFAULT_MODELS = {
@@ -103,6 +107,16 @@ def profile_set(
     return profile
 
 
+def _same_place(before: str, values: dict[str, Any]) -> bool:
+    """Whether a new model's name leads nowhere else: to no other provider, and into no shell."""
+    model = values["model"]
+    if model == before:
+        return True
+    has_place = values["backend"] == "llm" and not values["settings"].get("base_url")
+    stays = not has_place or model.partition(":")[0] == before.partition(":")[0]
+    return stays and MODEL_NAME.fullmatch(model) is not None
+
+
 #: Settings that give an agent what is the host's, or say what it is that is given.
 OF_HOST = ("agent", "command", "variables", "env", "readable", "base_url")
 
@@ -156,11 +170,12 @@ def _keep_key(before: Profile | None, values: dict[str, Any], by: User) -> None:
         return
     if not Provider.objects.filter(pk=account.pk).exclude(secret="").exists():
         return
-    kept = before and before.provider_id == account.pk
-    if not kept or any(getattr(before, name) != values[name] for name in ("backend", "settings")):
+    kept = before is not None and before.provider_id == account.pk
+    same = kept and all(getattr(before, name) == values[name] for name in ("backend", "settings"))
+    if before is None or not same or not _same_place(before.model, values):
         message = (
             f"The account {account} holds a key, which whatever plays this role is given. Only a "
             "site admin may charge a profile to it, or change the profile's backend and settings; "
-            "its model may be changed."
+            "its model may be changed to another plain name, of the same provider."
         )
         raise Refused(message, [Problem("", "provider", message)])

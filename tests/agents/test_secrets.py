@@ -178,6 +178,12 @@ def test_a_maintainer_takes_no_account_with_a_key_to_a_place_of_her_own(provider
     with pytest.raises(Refused, match="its model may be changed"):
         profile_set(project, "executor", "command", "m", theirs, alice)
     profile_set(project, "executor", "command", "larger", {"command": ["agent"]}, alice)
+    with pytest.raises(Refused, match="another plain name"):
+        profile_set(project, "executor", "command", "m; env", {"command": ["agent"]}, alice)
+    profile_set(project, "orchestrator", "llm", "openai:m", {}, admin, provider=provider)
+    profile_set(project, "orchestrator", "llm", "openai:n", {}, alice)
+    with pytest.raises(Refused, match="of the same provider"):
+        profile_set(project, "orchestrator", "llm", "groq:n", {}, alice)
     profile_set(project, "executor", "command", "m", theirs, alice, provider=None)
     kept = Profile.objects.get(project=project, role="executor")
     assert kept.provider is None and kept.settings == theirs
