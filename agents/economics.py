@@ -21,6 +21,8 @@ ROLES_OF_KIND = {
     "fix": "orchestrator",
     "decompose": "orchestrator",
 }
+#: The kind of run that proposes a plan: it is over before the approval, when the clock starts.
+BEFORE = "decompose"
 #: What a run's first turn is for; later turns and attempts after findings are rework.
 PURPOSE_OF_KIND = {
     "decompose": "plan",
@@ -320,7 +322,7 @@ def economics(facts: PlanFacts, *, with_curve: bool = True) -> Economics:
     return Economics(
         ceiling=facts.ceiling,
         wall_clock=facts.wall_clock,
-        sequential=sum(run.seconds for run in runs),
+        sequential=sum(run.seconds for run in runs if run.kind != BEFORE),
         bound=_bound(facts, order),
         total=_sum(parts),
         by_role=grouped(parts, lambda part: role_of(part[1])),

@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from agents import charts, figures, simulation, telling, timeline
 from agents.bounds import BOUNDS
-from agents.economics import Economics, PlanFacts, Spent, economics, history
+from agents.economics import BEFORE, Economics, PlanFacts, Spent, economics, history
 from agents.models import Run
 from projects.forecast import say_seconds
 from projects.models import Plan, Project
@@ -233,7 +233,7 @@ def plan_rows(project: Project) -> list[PlanRow]:
         .annotate(
             runs=Count("pk"),
             modules=Count("module", distinct=True),
-            seconds=Sum(F("agent_seconds") + F("gate_seconds")),
+            seconds=Sum(F("agent_seconds") + F("gate_seconds"), filter=~Q(kind=BEFORE)),
             tokens_in=Sum("input_tokens"),
             tokens_out=Sum("output_tokens"),
             money=Sum("cost"),

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet, Sum
 
-from agents.economics import Economics, Lap, PlanFacts, RunFacts, Spent, economics
+from agents.economics import BEFORE, Economics, Lap, PlanFacts, RunFacts, Spent, economics
 from agents.models import Run
 from projects import plancontent
 from projects.models import Event, Module, Plan, Project
@@ -91,7 +91,7 @@ def summary(plan: Plan) -> Summary | None:
     if plan.finished_at is None or plan.decided_at is None:
         return None
     found = ended_runs(plan).aggregate(
-        seconds=Sum(F("agent_seconds") + F("gate_seconds")),
+        seconds=Sum(F("agent_seconds") + F("gate_seconds"), filter=~Q(kind=BEFORE)),
         runs=Count("pk"),
         tokens_in=Sum("input_tokens"),
         tokens_out=Sum("output_tokens"),

@@ -15,21 +15,22 @@ PAGE = 500
 SHOWN = 1_000
 #: Characters of one row on a page; the text download has all of it.
 MAX_TEXT = 4_000
+#: The same of an update that only says what an agent could do.
+MAX_RAW = 160
 
 #: What each kind says when it is not simply its text.
 WORDS = {
-    "tool": "{name} {path} {text}",
     "write": "writes {path}",
     "delete": "deletes {path}",
     "usage": "{input_tokens} tokens in, {output_tokens} out ({quality})",
     "exit": "ended with exit code {code}",
-    "session": "session {id}",
-    "tool_update": "{title} is {status}",
+    "session": "session {id} {agent} {version}",
     "permission": "{title}: {answer}",
     "context": "{used} of {size} tokens of context are used",
     "checkpoint": "from {base} to {head}",
     "prompt": "turn {turn} is sent, prompt version {prompt_version}",
     "finding": "{source}: {path} {message}",
+    "check": "{command} {kind}, {seconds} s",
     "failed": "{reason}",
     "steer": "{by} tells it at turn {turn}: {text}",
 }
@@ -109,8 +110,9 @@ def _text_lines(rows: Iterable[RunLog]) -> Iterator[str]:
 
 def line_of(row: RunLog) -> Line:
     said = words(row.kind, row.data)
-    if len(said) > MAX_TEXT:
-        said = said[:MAX_TEXT] + "…"
+    most = MAX_RAW if row.kind == "update" else MAX_TEXT
+    if len(said) > most:
+        said = said[:most] + "…"
     return Line(row.sequence, row.at, row.kind, _css(row.kind), said)
 
 
@@ -121,6 +123,8 @@ def _css(kind: str) -> str:
 def words(kind: str, data: dict[str, Any]) -> str:
     """What a row says. Agents write these, so any shape of data has to give some text."""
     data = {key: value for key, value in data.items() if key != "at"}  # Its time is the row's.
+    if kind in ("tool", "tool_update"):
+        return _tool(data)
     if kind in WORDS:
         return WORDS[kind].format_map(_Plain(data)).strip()
     for name in ("text", "message", "line"):
@@ -128,6 +132,15 @@ def words(kind: str, data: dict[str, Any]) -> str:
             rest = {key: value for key, value in data.items() if key != name}
             return f"{data[name]}{' ' + _json(rest) if rest else ''}"
     return _json(data)
+
+
+def _tool(data: dict[str, Any]) -> str:
+    """A use of a tool: what it is, what it works on, and how far it is once it has begun."""
+    said = [data.get("title") or data.get("name"), data.get("path"), data.get("text")]
+    status = data.get("status")
+    if status != "pending":
+        said.append(str(status or "").replace("_", " "))
+    return " ".join(dict.fromkeys(str(word) for word in said if word)) or "?"
 
 
 def _json(data: dict[str, Any]) -> str:
@@ -138,4 +151,4 @@ class _Plain(dict[str, Any]):
     """Values for a pattern; what an agent left out shows as a question mark."""
 
     def __missing__(self, key: str) -> str:
-        return "" if key in ("path", "text") else "?"
+        return "" if key in ("path", "text", "agent", "version") else "?"

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from agents.charts import LEFT, RIGHT, WIDTH, Chart, Mark, Series, drawing, line_chart, number
-from agents.economics import PlanFacts, RunFacts, laps_of
+from agents.economics import BEFORE, PlanFacts, RunFacts, laps_of
 from projects.forecast import say_seconds
 
 #: Modules that have bars, and moments of the line; the run list shows everything.
@@ -73,7 +73,7 @@ def working(facts: PlanFacts) -> list[tuple[float, float]]:
     zero = facts.began or 0.0
     found = []
     for run in facts.runs:
-        if not run.needs_slot:
+        if not run.needs_slot or run.kind == BEFORE:
             continue
         reached = run.started
         for lap in laps_of(run):
@@ -112,7 +112,7 @@ def agents_chart(facts: PlanFacts) -> Chart:
 
 def axis_of(facts: PlanFacts) -> Squeeze:
     zero = facts.began or 0.0
-    spans = [(run.started - zero, run.ended - zero) for run in facts.runs]
+    spans = [(run.started - zero, run.ended - zero) for run in _drawn(facts)]
     return squeeze(spans, facts.wall_clock)
 
 
@@ -140,7 +140,9 @@ def bars_chart(facts: PlanFacts, url: Callable[[RunFacts], str]) -> Chart:
     """A row for each module, a bar for each run; the busiest modules when there are many."""
     axis, zero = axis_of(facts), facts.began or 0.0
     rows = _rows(facts)
-    end = max([axis.x(facts.wall_clock), *(axis.x(run.ended - zero) for run in facts.runs), 0.001])
+    end = max(
+        [axis.x(facts.wall_clock), *(axis.x(run.ended - zero) for run in _drawn(facts)), 0.001]
+    )
     left = LEFT + 70
 
     def x(moment: float) -> float:
@@ -190,7 +192,7 @@ def bars_chart(facts: PlanFacts, url: Callable[[RunFacts], str]) -> Chart:
             )  # fmt: skip
         left_bars -= len(runs)
     title = "Runs over time"
-    left_out = len({run.module for run in facts.runs}) - len(rows)
+    left_out = len({run.module for run in _drawn(facts)}) - len(rows)
     if left_out > 0:
         title += f" of the {len(rows)} busiest modules; {left_out} more are in the list of runs"
     marks = _times(axis, end, left, len(rows))
@@ -200,6 +202,11 @@ def bars_chart(facts: PlanFacts, url: Callable[[RunFacts], str]) -> Chart:
     return Chart(title, svg, ("module", "kind", "began", "took", "status"), tuple(table), legend)
 
 
+def _drawn(facts: PlanFacts) -> list[RunFacts]:
+    """The pictures begin with the approval, which may come long after the proposal."""
+    return [run for run in facts.runs if run.kind != BEFORE]
+
+
 def class_of(kind: str) -> str:
     return f"series-{KINDS.index(kind)}" if kind in KINDS else f"series-{len(KINDS) - 1}"
 
@@ -207,7 +214,7 @@ def class_of(kind: str) -> str:
 def _rows(facts: PlanFacts) -> list[tuple[str, list[RunFacts]]]:
     """Modules by their first start; of too many those that ran longest."""
     groups: dict[str, list[RunFacts]] = {}
-    for run in facts.runs:
+    for run in _drawn(facts):
         groups.setdefault(run.module, []).append(run)
     longest = sorted(groups, key=lambda name: -sum(run.seconds for run in groups[name]))
     kept = set(longest[:MOST_MODULES])

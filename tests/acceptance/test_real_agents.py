@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db.models import Sum
 
+from agents import figures
 from agents.models import Channel, Run
 from agents.services.profiles import profile_set
 from agents.services.recovery import check_invariants
@@ -372,6 +373,9 @@ def counted(job, crew, judge, client):
             shown = client.get(f"/projects/shop/runs/{run.pk}/").content.decode()
             assert f"at least {run.input_tokens}, {run.output_tokens} " in shown
             assert f"{run.cost:.4f} USD" in shown
+    finished = figures.summary(job.plan)
+    assert finished is not None and finished.runs_with_part == 4
+    assert finished.sequential_seconds == pytest.approx(figures.figures(job.plan).sequential)
     assert client.get("/projects/shop/economics/").content.decode().count("at least ") > 4
     assert "at least " in client.get("/projects/shop/board/").content.decode()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import record, simulation, telling
+from agents import record, simulation, telling, timeline
 from agents.bounds import Bound, Measured, bound_of
 from agents.economics import (
     PURPOSES,
@@ -54,10 +54,10 @@ RUNS = [
 
 def test_figures_of_a_plan() -> None:
     found = economics(plan(RUNS, SPECS))
-    assert found.wall_clock == 11 and found.sequential == 20
+    assert found.wall_clock == 11 and found.sequential == 19
     assert found.bound == Bound(work=8, critical_path=10, longest_lane=9, merge_queue=2)
     assert (found.bound_seconds, found.bound.binds) == (10, "critical_path")
-    assert found.speed_up == pytest.approx(20 / 11) and found.times_bound == pytest.approx(1.1)
+    assert found.speed_up == pytest.approx(19 / 11) and found.times_bound == pytest.approx(1.1)
 
 
 def test_tokens_by_role_kind_and_module() -> None:
@@ -85,6 +85,16 @@ def test_money_is_unpriced_and_tokens_unknown_rather_than_nothing() -> None:
     assert (part.partial, telling.tokens(part)) == (1, "at least 1,201")
     own = economics(plan([run("a", "merge", 0, 0, 4, role="")], SPECS))
     assert own.total.unpriced == own.total.unknown == 0 and own.total.cost is None
+
+
+def test_the_clock_starts_with_the_approval_and_not_with_the_proposal() -> None:
+    asked = run("", "decompose", -500, 60, role="orchestrator", tokens_in=70)
+    before, found = economics(plan(RUNS, SPECS)), economics(plan([asked, *RUNS], SPECS))
+    assert (found.sequential, found.speed_up) == (before.sequential, before.speed_up)
+    assert found.bound == before.bound and found.what_if == before.what_if
+    assert found.total.tokens == before.total.tokens + 70
+    drawn = {timeline.bars_chart(plan(runs, SPECS), str).svg for runs in (RUNS, [asked, *RUNS])}
+    assert len(drawn) == 1
 
 
 def test_later_turns_and_attempts_after_findings_are_rework() -> None:
@@ -128,8 +138,8 @@ def test_turns_sum_up_to_their_run_whatever_they_say() -> None:
 
 def test_parallel_that_did_not_pay_is_told() -> None:
     assert economics(plan(RUNS, SPECS)).paid
-    (slow,) = economics(plan(RUNS, SPECS, finished=19)).why_not
-    assert "19 s" in slow and "20 s" in slow
+    (slow,) = economics(plan(RUNS, SPECS, finished=18)).why_not
+    assert "18 s" in slow and "19 s" in slow
     costly = [*RUNS, run("a", "fix", 11, 1, tokens_in=50, parallel_only=True)]
     (tokens,) = economics(plan(costly, SPECS)).why_not
     assert tokens.startswith("22% of its tokens")
