@@ -230,7 +230,7 @@ class Installation:
         return self.start("project_run", slug, "--approve-as", "owner", "--wait", log=slug)
 
     def finishes(
-        self, slug: str, process: subprocess.Popen[bytes], *, log: str = "", seconds: float = 120
+        self, slug: str, process: subprocess.Popen[bytes], *, log: str = "", seconds: float = 180
     ) -> None:
         """Wait for the end, and prove that all is merged, once, and that nothing is left."""
         try:

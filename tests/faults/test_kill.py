@@ -16,7 +16,7 @@ from tests.faults.installation import Installation, kill_group
 from tests.wait import until
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of the death"),
 ]
 
