@@ -23,6 +23,8 @@ from django.db.models.functions import Coalesce, Greatest
 
 MB = 1024 * 1024
 AGENT, CHECK = "agent", "check"
+#: Ends the name of the file of an agent that waits for its next turn.
+IDLE = "-idle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Meter:
     """Most memory and CPU time of what one run started while the meter ran."""
 
     def __init__(self, path: Path | None = None) -> None:
+        self.path = path
         self.file = _open(path) if path else None
         self.peak_bytes = 0
         self.cpu_seconds = 0.0
@@ -77,24 +80,46 @@ class Meter:
 
 
 class Relay(Meter):
-    """Hands what is measured on to the meter of the turn at hand, if there is one."""
+    """Hands what is measured on to the meter of the turn at hand.
+
+    Between two turns the agent's memory is still its run's: it is kept in a file of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.lock = threading.Lock()
         self.to: Meter | None = None
+        self.idle: Meter | None = None
+        self.newest = 0
 
     def point_to(self, meter: Meter | None) -> None:
         with self.lock:
-            self.to = meter
+            before, self.to = self.to, meter
+            self._forget_idle()
+            if meter is None and before is not None and before.path is not None:
+                self.idle = Meter(before.path.with_name(f"{before.path.name}{IDLE}"))
+                self.idle.see(self.newest)
 
     def see(self, memory_bytes: int) -> None:
         with self.lock:
-            if self.to is not None:
-                self.to.see(memory_bytes)
+            self.newest = memory_bytes
+            if (meter := self.to or self.idle) is not None:
+                meter.see(memory_bytes)
 
     def end(self, cpu_seconds: float) -> None:
         """Each turn counts its own share."""
+
+    def close(self) -> None:
+        with self.lock:
+            self.to = None
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        idle, self.idle = self.idle, None
+        if idle is not None and idle.path is not None:
+            idle.close()
+            with contextlib.suppress(OSError):
+                idle.path.unlink(missing_ok=True)
 
 
 _current: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -137,7 +162,8 @@ def uses() -> list[Use]:
                 path.unlink(missing_ok=True)
                 continue
             with contextlib.suppress(OSError, ValueError):
-                found.append(Use(int(run_id), kind, float(path.read_text() or 0)))
+                memory = float(path.read_text() or 0)
+                found.append(Use(int(run_id), kind.removesuffix(IDLE), memory))
     return found
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 
 from django.db import Error as DatabaseError
 
-from agents import gates, turns
+from agents import confinement, diskspace, gates, turns
 from agents.backends.base import BackendError, Kept
 from agents.models import ConversationEntry, Run
 from agents.proposals import propose
@@ -43,6 +43,9 @@ def execute(run: Run) -> list[Run]:
     with supervisor.watch(run) as watch, closing(Kept()) as kept:
         work = Work(run, Hub(run.project.hub_path), watch, Log(run), kept=kept)
         try:
+            if why := confinement.refusal():
+                # Even a run that only prepares would be followed by others that can't start.
+                return _refused(work, why)
             return STEPS[run.kind](work)
         except runs.Fenced:
             return []
@@ -51,20 +54,43 @@ def execute(run: Run) -> list[Run]:
         except BackendError as error:
             if error.owner == Run.Owner.PROVIDER:
                 return provider_stopped(work, error)
-            return fail(work, str(error), kind=error.kind, owner=error.owner)
-        except (HubError, WorkspaceError) as error:
-            return fail(work, str(error), kind="repo", owner=Run.Owner.AGENT)
-        except GitError as error:
-            return fail(work, str(error), kind="git", owner=Run.Owner.TUTTI)
+            last = error.permanent
+            return fail(work, str(error), kind=error.kind, owner=error.owner, is_permanent=last)
+        except (GitError, OSError) as error:
+            return _broken(work, error)
         except DatabaseError:
             # Whoever comes after the lease has the rows; this worker may not even see them.
             logger.exception("Run %s is left to its lease", run.pk)
             return []
         except Exception as error:
-            logger.exception("Run %s failed", run.pk)
-            reason = f"{type(error).__name__}: {clean_text(str(error), 500)}"
-            work.log.add("trace", {"text": clean_text(traceback.format_exc(), 8000)})
-            return fail(work, reason, kind="internal", owner=Run.Owner.TUTTI)
+            return _stumbled(work, error)
+
+
+def _refused(work: Work, why: str) -> list[Run]:
+    return fail(work, why, kind="sandbox", owner=Run.Owner.TUTTI, is_permanent=True)
+
+
+def _broken(work: Work, error: GitError | OSError) -> list[Run]:
+    """A repository, a workspace or the disk below them."""
+    if isinstance(error, WorkspaceError):
+        is_full = diskspace.is_told(f"{error} {error.stderr}")
+    else:
+        is_full = diskspace.is_meant(error)
+    if is_full:
+        return fail(work, diskspace.sentence(), kind="disk", owner=Run.Owner.TUTTI)
+    if isinstance(error, HubError | WorkspaceError):
+        return fail(work, str(error), kind="repo", owner=Run.Owner.AGENT)
+    if isinstance(error, GitError):
+        return fail(work, str(error), kind="git", owner=Run.Owner.TUTTI)
+    return _stumbled(work, error)
+
+
+def _stumbled(work: Work, error: Exception) -> list[Run]:
+    """What nobody foresaw: a mistake of Tutti's own, with its trace."""
+    logger.error("Run %s failed", work.run.pk, exc_info=error)
+    reason = f"{type(error).__name__}: {clean_text(str(error), 500)}"
+    work.log.add("trace", {"text": clean_text("".join(traceback.format_exception(error)), 8000)})
+    return fail(work, reason, kind="internal", owner=Run.Owner.TUTTI)
 
 
 def _ended(work: Work, order: str) -> list[Run]:

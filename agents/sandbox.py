@@ -242,6 +242,7 @@ class Interactive:
         """End it if it lives still, and free what it held."""
         self.end("closed", grace_seconds)
         self._over.wait()
+        self._job.meter.close()
         _close(self._job.process)
         return _exited(self._job)
 
@@ -253,6 +254,7 @@ class Interactive:
                 finally:
                     self._job.tree.end(self._job.process)
         finally:
+            self._job.meter.see(0)
             self._over.set()
 
 

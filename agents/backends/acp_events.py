@@ -10,7 +10,8 @@ from typing import Any
 
 from agents.backends.base import BackendError, Sink, Usage
 from agents.backends.events import Words
-from agents.backends.troubles import trouble_of
+from agents.backends.mistakes import failure
+from agents.backends.troubles import THEN, trouble_of
 from projects.text import clean_text
 
 TEXT_CHARS = 4_000
@@ -184,10 +185,10 @@ def error_of(code: int | None, message: str, data: Any, agent: str, hint: str) -
     kind = "signed_out" if code == AUTH_REQUIRED else ""
     trouble = trouble_of(said, datetime.now(UTC), kind=kind)
     if not trouble.is_provider:
-        return BackendError(f"{agent} could not go on: {one_line(said)}", kind="agent_error")
+        return failure(f"{agent} could not go on: {one_line(said)}", "agent_error")
     sentence = f"{_WORDS[trouble.kind]} ({agent} says: {one_line(said)})."
     return BackendError(
-        f"{sentence} {hint}" if trouble.kind == "signed_out" else sentence,
+        f"{sentence} {THEN.get(trouble.kind) or hint}".rstrip(),
         kind=trouble.kind,
         owner="provider",
         retry_after=trouble.retry_after,

@@ -72,12 +72,15 @@ class Session:
         #: Models and modes that may be chosen.
         self.offers: dict[str, list[str]] = {}
         self.prompts = 0
+        #: Whether it was ordered to end: it lives on for a moment, but takes no prompt any more.
+        self.is_ended = False
         #: Cumulative cost up to the last turn; None while it is unknown.
         self.cost: float | None = None
 
     @property
     def is_alive(self) -> bool:
-        return bool(self.id) and self.talk.exited is None and self._broken() is None
+        is_ended = self.is_ended or self.talk.exited is not None
+        return bool(self.id) and not is_ended and self._broken() is None
 
     def close(self) -> None:
         """End the agent and everything that it started."""
@@ -235,6 +238,7 @@ class Session:
             if why == "output":
                 order.kill_at = now
         if order.why is not None and now >= order.kill_at:
+            self.is_ended = True
             self.talk.end(order.why, GRACE_SECONDS)
 
     async def _cancel(self) -> None:

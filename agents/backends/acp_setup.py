@@ -21,10 +21,10 @@ from agents import sandbox
 from agents.backends.acp_events import AUTH_REQUIRED, error_of
 from agents.backends.acp_settings import Settings
 from agents.backends.base import BackendError, Turn
+from agents.backends.mistakes import NOT_FOUND, missing
 from projects.text import clean_text
 
 AUTH_SECONDS = 30.0
-NOT_FOUND = (126, 127)
 
 Note = Callable[[str, dict[str, Any]], None]
 
@@ -224,21 +224,29 @@ def introduced(about: InitializeResponse | None) -> dict[str, str]:
     }
 
 
+def _no_agent(code: int | None, last: str, settings: Settings) -> BackendError:
+    """It ended before it took any work: what started it has to be looked at."""
+    said = f": {last}" if last else ""
+    return BackendError(
+        f"{settings.title} ended with exit code {code} before it answered as an ACP agent{said}. "
+        f"Check that its command starts it in ACP mode, and try it on the host: {settings.shown}.",
+        kind="protocol",
+        owner="tutti",
+    )
+
+
 def died(ended: sandbox.Exited, settings: Settings, *, has_started: bool) -> BackendError:
     """Why an agent's process ended by itself, from its last words."""
     lines = clean_text(ended.output, 4_000).strip().splitlines()
     last = lines[-1] if lines else ""
     if not has_started and ended.code in NOT_FOUND:
-        text = (
-            f"{settings.title} could not be started: {settings.command[0]} is not installed on "
-            f"this host, or not readable in the sandbox ({last}). {settings.install} Then name "
-            "its directory in the profile's readable."
-        )
-        return BackendError(text, kind="not_installed", owner="tutti", permanent=True)
+        return missing(settings.command[0], last, settings.install)
     if ended.signal is not None:
         return BackendError(f"The agent was ended by signal {ended.signal}.", kind="signal")
     found = error_of(None, last, None, settings.title, settings.sign_in)
-    if found.owner == "provider":
+    if found.owner != "agent":
         return found
+    if not has_started:
+        return _no_agent(ended.code, last, settings)
     said = f": {last}" if last else ""
     return BackendError(f"The agent ended with exit code {ended.code}{said}.", kind="exit")

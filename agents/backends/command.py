@@ -15,7 +15,8 @@ from agents import sandbox
 from agents.backends import events, formats
 from agents.backends.base import BackendError, Outcome, Sink, Stop, Turn, Usage
 from agents.backends.finals import answer_of
-from agents.backends.troubles import Trouble, trouble_of
+from agents.backends.mistakes import NOT_FOUND, failure, missing
+from agents.backends.troubles import THEN, Trouble, trouble_of
 from projects.text import clean_text
 
 DEFAULT_TIMEOUT = 3600.0
@@ -45,9 +46,11 @@ class Listener:
         self.said: deque[str] = deque(maxlen=2_000)
         self.outcome = Outcome()
         self.refusal: BackendError | None = None
+        self.has_said = False
 
     def line(self, raw: bytes) -> None:
         text = raw.decode("utf-8", "replace").rstrip("\r\n")
+        self.has_said = True
         try:
             self._line(text)
         except RecursionError:
@@ -159,12 +162,14 @@ def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
                            kind="signal")  # fmt: skip
     if ended.code and not ended.reason:
         output = listener.words.text(ended.output)
+        if ended.code in NOT_FOUND and not listener.has_said:
+            program = turn.settings["command"][0] if "command" in turn.settings else "The program"
+            raise missing(program, _last(output))
         trouble = trouble_of(output[-2_000:], datetime.now(UTC))
         if trouble.is_provider and listener.format != "tutti":
             raise refused(trouble, listener.words)
-        said = clean_text(output, 500).strip().splitlines()
-        last = f": {said[-1]}" if said else ""
-        raise BackendError(f"The agent ended with exit code {ended.code}{last}.", kind="exit")
+        last = f": {said}" if (said := _last(output)) else ""
+        raise failure(f"The agent ended with exit code {ended.code}{last}.", "exit")
     if listener.reader and not listener.reader.is_done:
         raise BackendError(
             f"The agent ended without the line that closes a turn in {listener.format}; what it "
@@ -244,6 +249,11 @@ def given_problem(settings: dict[str, Any]) -> str | None:
     return None
 
 
+def _last(output: str) -> str:
+    lines = clean_text(output, 500).strip().splitlines()
+    return lines[-1] if lines else ""
+
+
 def _fill(part: str, words: dict[str, str]) -> str:
     for name, value in words.items():
         part = part.replace("{" + name + "}", value)
@@ -261,6 +271,8 @@ def _environment(turn: Turn) -> dict[str, str]:
 def refused(trouble: Trouble, words: events.Words) -> BackendError:
     """A trouble as the error of the turn, and whose it is."""
     said = words.text(trouble.message)
+    if not trouble.is_provider:
+        return failure(f"The agent failed: {said}", trouble.kind)
     sentences = {
         "rate_limited": f"The provider answered that requests come too fast: {said}",
         "overloaded": f"The provider is overloaded: {said}",
@@ -268,10 +280,11 @@ def refused(trouble: Trouble, words: events.Words) -> BackendError:
         "signed_out": f"The agent is not signed in: {said} Enter the account's key at its provider"
         " on the site's page, or choose another provider in the role's profile, and retry.",
     }
+    then = f". {THEN[trouble.kind]}" if trouble.kind in THEN else ""
     return BackendError(
-        sentences.get(trouble.kind, f"The agent failed: {said}"),
+        sentences[trouble.kind].rstrip(". " if then else "") + then,
         kind=trouble.kind,
-        owner="provider" if trouble.is_provider else "agent",
+        owner="provider",
         retry_after=trouble.retry_after,
         resets_at=trouble.resets_at,
     )

@@ -47,10 +47,16 @@ def error_of(error: BaseException, model: str, where: str, words: Words) -> Back
             f"{where} knows no model {model!r} ({said}). Correct the model's name or the URL in "
             "the role's profile."
         )
+    if isinstance(error, ai.ModelConnectionError) and "certificate" in said.lower():
+        return _settings(
+            f"{where} could not be asked, for its certificate is not trusted ({said}). Let that "
+            "server show one of a known authority, or start Tutti with SSL_CERT_FILE naming the "
+            "file of your own authority; a server on this host itself needs no https."
+        )
     if isinstance(error, ai.ModelConnectionError):
         return _settings(
-            f"{where} could not be reached ({said}). Look at the URL in the role's profile, at the"
-            " server's certificate and whether the server runs."
+            f"{where} could not be reached ({said}). Look at the URL in the role's profile and "
+            "whether the server runs."
         )
     if isinstance(error, ai.ModelContextWindowExceededError):
         return _settings(

@@ -13,6 +13,14 @@ from projects.text import clean_text
 #: Kinds whose owner is the provider: nobody's attempt, the work waits.
 PROVIDER_KINDS = ("rate_limited", "overloaded", "signed_out", "exhausted")
 
+#: What becomes of the work; a sign-in differs from agent to agent.
+THEN = {
+    "exhausted": "Work goes on by itself once the account has something left: fill it up, wait for "
+    "its reset, or choose another provider in the role's profile.",
+    "rate_limited": "It is tried again by itself, later each time.",
+    "overloaded": "It is tried again by itself, later each time.",
+}
+
 
 @dataclass(frozen=True)
 class Trouble:

@@ -76,8 +76,12 @@ def fail(
     kind: str,
     owner: str,
     spent: Callable[[Work, live.Change, int], None] | None = None,
+    is_permanent: bool = False,
 ) -> list[Run]:
-    """End a run as failed, by whose fault it was: an agent's counts, others wait and retry."""
+    """End a run as failed, by whose fault it was: an agent's counts, others wait and retry.
+
+    What is permanent goes to a person at once, for no retry would change it.
+    """
     reason = work.log.redactor.text(reason)
     work.log.add("failed", {"reason": reason, "kind": kind, "owner": owner})
     run = work.run
@@ -93,7 +97,7 @@ def fail(
         if owner == Run.Owner.AGENT:
             _agent_failed(work, change, module, reason, kind, spent)
         else:
-            _set_back(module, reason, owner)
+            _set_back(module, reason, owner, is_permanent=is_permanent)
 
     try:
         work.log.flush()
@@ -206,8 +210,11 @@ def sentence(reason: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _set_back(module: Module, reason: str, owner: str) -> None:
+def _set_back(module: Module, reason: str, owner: str, *, is_permanent: bool) -> None:
     """Not the agent's fault: wait a little longer each time, then ask a person."""
+    if is_permanent:
+        module_ask(module, f"{sentence(reason)} Mend that, then retry.", live.SYSTEM)
+        return
     recent = Run.objects.filter(module=module).order_by("-pk")[:MAX_SETBACKS]
     setbacks = 0
     for run in recent:

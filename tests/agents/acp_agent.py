@@ -99,6 +99,13 @@ def hang():
     sleep_for_ever()
 
 
+def hang_once():
+    mark = Path(os.environ["HOME"], "hung")
+    if not mark.exists():
+        mark.touch()
+        hang()
+
+
 def wait():
     global cancelled
     wait_for_cancel()
@@ -185,7 +192,7 @@ def requests():
         )
 
 
-def kinds():
+def steps():
     say("I think", "agent_thought_chunk")
     update("plan", entries=[{"content": "one", "priority": "high", "status": "pending"}])
     update(
@@ -198,7 +205,21 @@ def kinds():
     )
     update("tool_call_update", toolCallId="t1", status="completed")
     update("available_commands_update", availableCommands=[])
+
+
+def kinds():
+    steps()
     update("brand_new_kind", deep={"x": [1, "\u0000"]})
+
+
+def fill():
+    """Write until the disk is nearly full, and work on as if nothing were."""
+    with Path("big").open("wb", buffering=0) as file:
+        try:
+            while file.write(os.urandom(1 << 16)):
+                pass
+        except OSError:
+            file.truncate(file.tell() - (1 << 16))
 
 
 def write():
@@ -248,8 +269,8 @@ def environment():
 
 
 ACTS = {act.__name__: act for act in (
-    hang, wait, late, flood, trickle, stderr, strays, babble, giant, endless, die, kill, daemon,
-    deaf, shut, requests, leak, kinds, write, files, memory, environment)}  # fmt: skip
+    hang, hang_once, wait, late, flood, trickle, stderr, strays, babble, giant, endless, die, kill,
+    daemon, deaf, shut, requests, leak, steps, kinds, fill, write, files, memory, environment)}  # fmt: skip
 ACTS["servers"] = servers_given
 ERRORS = {
     "rate": (-32603, "Internal error", {"details": "429 Too Many Requests"}),
@@ -257,6 +278,9 @@ ERRORS = {
     "used": (-32603, "Internal error", {"details": "You exceeded your current quota"}),
     "auth": (-32000, "Authentication required", None),
     "boom": (-32603, "Internal error", {"details": "it broke"}),
+    "model": (-32603, "Internal error", {"details": "ProviderModelNotFoundError: nine"}),
+    "cert": (-32603, "Internal error", {"details": "self signed certificate in chain"}),
+    "url": (-32603, "Internal error", {"details": "connect ECONNREFUSED 127.0.0.1:9"}),
 }
 STOPS = ("refusal", "max_tokens", "max_turn_requests", "nonsense")
 
@@ -292,7 +316,7 @@ def use_tools():
 
 def build(name, text):
     """Write a module's code, wrong the first time, or what the prompt's last words ask for."""
-    right = "?" if not remembered() else name
+    right = name if remembered() or "right" in WORDS else "?"
     Path(f"{name}.py").write_text(f'def answer():\n    return "{right}"\n')
     Path(os.environ["HOME"], f"prompt-{len(remembered())}.txt").write_text(text)
     if servers and "tools" in WORDS:
@@ -302,6 +326,11 @@ def build(name, text):
         wait()
     if "asks" in WORDS:
         ask("execute", "rm -rf build")
+    if "fills" in WORDS:
+        fill()
+    until = next((word[6:] for word in WORDS if word.startswith("holds=")), "")
+    while until and not Path(until).exists():
+        time.sleep(0.05)
     mark = Path(os.environ["HOME"], "died")
     if "dies" in WORDS and not mark.exists():
         mark.touch()
@@ -314,6 +343,8 @@ def prompt(text):
     cancelled = False
     name = next((word[6:] for word in WORDS if word.startswith("build=")), "")
     if name:
+        # A dot stands for the module whose clone this is.
+        name = Path.cwd().parent.name if name == "." else name
         build(name, text)
     if cancelled:
         return {"result": {"stopReason": "cancelled"}}
