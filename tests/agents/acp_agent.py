@@ -270,7 +270,8 @@ def environment():
 
 ACTS = {act.__name__: act for act in (
     hang, hang_once, wait, late, flood, trickle, stderr, strays, babble, giant, endless, die, kill,
-    daemon, deaf, shut, requests, leak, steps, kinds, fill, write, files, memory, environment)}  # fmt: skip
+    daemon, deaf, shut, requests, leak, steps, kinds, fill, write, files, memory,
+    environment)}  # fmt: skip
 ACTS["servers"] = servers_given
 ERRORS = {
     "rate": (-32603, "Internal error", {"details": "429 Too Many Requests"}),
