@@ -22,6 +22,17 @@ BRANCH = "refs/heads/work"
 GIT_SECONDS = 120.0
 BUNDLE_BYTES = 100_000_000
 
+# An agent that lives on between its turns may use git at the same moment, and hold its locks.
+_AGAIN = """
+again() {
+  tries=0
+  until find .git -name '*.lock' -type f -delete && "$@"; do
+    tries=$((tries + 1))
+    [ $tries -lt 20 ] || return 1
+    sleep 0.1
+  done
+}
+"""
 # $1: the commit the turn started from. The tree of the work is put on top of exactly that commit,
 # so whatever the agent did to branches, index and history counts for nothing.
 _CHECKPOINT = """
@@ -29,7 +40,7 @@ set -e
 [ -d .git ] && [ ! -L .git ] || { echo 'TUTTI no repository'; exit 70; }
 $GIT cat-file -e "$1^{commit}" || { echo 'TUTTI lost commit'; exit 71; }
 find .git -name '*.lock' -type f -delete
-$GIT add -A . || { rm -f .git/index; $GIT read-tree "$1"; $GIT add -A .; }
+$GIT add -A . || { rm -f .git/index; again $GIT read-tree "$1"; again $GIT add -A .; }
 tree=$($GIT write-tree)
 [ "$tree" != "$($GIT rev-parse --verify "$1^{tree}")" ] || exit 60
 new=$($GIT commit-tree "$tree" -p "$1")
@@ -42,11 +53,10 @@ $GIT bundle create "$OUT/work.bundle" refs/tutti/out "^$1"
 _UPDATE = """
 set -e
 [ -d .git ] && [ ! -L .git ] || { echo 'TUTTI no repository'; exit 70; }
-find .git -name '*.lock' -type f -delete
 bundle=$1; new=$2; shift 2
 [ -z "$bundle" ] || $GIT fetch --no-tags --quiet "$bundle" '+refs/tutti/bundle:refs/tutti/in'
 $GIT symbolic-ref HEAD "$BRANCH"
-$GIT reset --hard --quiet "$new"
+again $GIT reset --hard --quiet "$new"
 $GIT clean -ffdq
 while [ $# -gt 1 ]; do $GIT update-ref --no-deref "$1" "$2"; shift 2; done
 """
@@ -177,7 +187,7 @@ class Workspace:
         if not self.path.is_dir():
             raise WorkspaceError("The workspace has no clone any more; retry the module.")
         shell = "GIT() { " + " ".join(_quoted(git.base_argv())) + ' "$@"; }\n'
-        text = shell + script.replace("$GIT", "GIT")
+        text = shell + _AGAIN + script.replace("$GIT", "GIT")
         return sandbox.run(
             ["/bin/sh", "-c", text, "sh", *argv],
             workspace=self.path,

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -135,6 +138,34 @@ def test_a_broken_index_and_left_locks_are_mended(hub, workspace):
     (workspace.path / ".git" / "HEAD.lock").write_bytes(b"")
     (workspace.path / "a.py").write_text("x\n")
     assert hub.read(take(hub, workspace), "a.py") == b"x\n"
+
+
+@contextmanager
+def locked(workspace, seconds):
+    """Somebody else's git takes the lock of the index, again and again."""
+    lock, end = workspace.path / ".git" / "index.lock", time.monotonic() + seconds
+    over = threading.Event()
+
+    def hold():
+        while time.monotonic() < end and not over.wait(0.001):
+            lock.touch()
+        lock.unlink(missing_ok=True)
+
+    lock.touch()
+    other = threading.Thread(target=hold)
+    other.start()
+    yield
+    over.set()
+    other.join()
+
+
+def test_git_of_a_living_agent_is_in_nobodys_way(hub, workspace):
+    with locked(workspace, 0.7):
+        workspace.update(hub, workspace.commit)
+    (workspace.path / "a.py").write_text("more\n")
+    with locked(workspace, 0.7):
+        head = take(hub, workspace)
+    assert hub.read(head, "a.py") == b"more\n"
 
 
 def test_work_that_is_too_large_is_a_clear_reason(workspace):
