@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
-
 from agents import scoping, syscalls
+from projects import owndata
 
 BUBBLEWRAP, UNCONFINED = "bubblewrap", "unconfined"
 HOME = "/home/agent"
@@ -232,9 +231,8 @@ def _network(place: Place) -> list[str]:
 
 
 def _may(path: Path) -> bool:
-    """Whether a guest may see a directory: not one that holds Tutti's own data, or everything."""
-    whole = path.resolve()
-    return whole != Path("/") and not Path(settings.TUTTI_HOME).resolve().is_relative_to(whole)
+    """Whether a guest may see a path: nothing of Tutti's own data, nor what holds it."""
+    return path.resolve() != Path("/") and not owndata.shows(path)
 
 
 def _interpreters(environment: Path | None) -> list[Path]:

@@ -32,7 +32,7 @@ from django.conf import settings
 from agents import confinement, escape_guest, sandbox, scoping, syscalls
 from agents.escapes import Escape, Judge, Where
 from agents.workspaces import Workspace
-from projects import git, intake
+from projects import git, intake, owndata
 from projects.git import GitError
 from projects.hub import Hub, init, integration_ref, module_ref
 
@@ -122,7 +122,7 @@ class Scene:
             "base": base, "foreign": foreign, "foreign_tree": tree, "token": self.token,
             "other_clone": str(self.other.path), "other_home": str(self.other.home),
             "hub": str(self.hub.path), "other_hub": str(self.other_hub.path),
-            "home": str(settings.TUTTI_HOME), "folder": self.folder.name,
+            "home": str(settings.TUTTI_HOME), "folder": self.folder.parent.name,
             "secret": str(self.folder / "outside" / "secret"), "program": str(self.program),
             "environment": str(self.environment), "server": os.getpid(),
             "key_files": [str(self.folder / "secret_keys"),
@@ -274,7 +274,8 @@ class Scene:
 @contextmanager
 def scene() -> Iterator[Scene]:
     """Set up a scene below TUTTI_HOME, with its process, sockets and keys; take all away after."""
-    home = Path(settings.TUTTI_HOME)
+    # Below a folder that guests may be shown, for their program and environment lie in the scene.
+    home = Path(settings.TUTTI_HOME) / owndata.OPEN[1]
     home.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="escapes-", dir=home))
     # The guests' own walls must hold, not this one.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from projects import addresses, credentials, git
+from projects import addresses, credentials, git, owndata
 from projects.git import GitError
 from projects.text import clean_text
 
@@ -169,6 +169,8 @@ def _local(source: str, roots: Iterable[Path]) -> Source:
             f"{path} lies outside the directories that projects may be read from ({listed}); "
             "move the repository there, or ask an admin to allow its directory."
         )
+    if owndata.is_own(path):
+        raise GitError(f"{path} holds data of Tutti's own, which is no source of a project.")
     if not path.exists():
         raise GitError(f"There is no repository at {path}; check the path.")
     if not any((path / name).exists() for name in (".git", "HEAD")):

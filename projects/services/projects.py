@@ -17,7 +17,7 @@ from django.utils.text import slugify
 from pydantic import ValidationError
 
 from projects import hub as hubs
-from projects import live, planfile
+from projects import live, owndata, planfile
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
 from projects.services import sourcekeys
@@ -116,7 +116,7 @@ def check_environment(environment: str) -> None:
     is_one = (folder / "bin").is_dir() and any(
         (folder / name).exists() for name in ("pyvenv.cfg", "conda-meta")
     )
-    if is_one and not Path(settings.TUTTI_HOME).resolve().is_relative_to(folder.resolve()):
+    if is_one and not owndata.shows(folder):
         return
     message = f"{environment} is no virtual environment: it has no bin and pyvenv.cfg."
     raise Refused(message, [Problem("", "environment", message)])

@@ -128,7 +128,11 @@ def test_nothing_shows_the_directory_that_holds_tuttis_data(tmp_path, tutti_home
     (tutti_home / "secret_keys").write_text("sealing")
     workspace = tmp_path / "home" / "workspaces" / "a"
     workspace.mkdir(parents=True)
-    for place in (Path("/"), tmp_path, tutti_home):
+    # An agent's own link, which was a virtual environment when somebody entered it.
+    (workspace / "venv").symlink_to(tutti_home)
+    (tmp_path / "link").symlink_to(tutti_home / "secret_keys")
+    places = (Path("/"), tmp_path, tutti_home, workspace / "venv", tmp_path / "link")
+    for place in (*places, tutti_home / "secret_keys"):
         done = sh(f"cat {tutti_home}/secret_keys", workspace, environment=place, readable=[place])
         assert "sealing" not in done.output and done.code
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 
@@ -84,6 +85,16 @@ def test_a_path_outside_the_roots_is_refused(tmp_path, source):
     (tmp_path / "other" / "link").symlink_to(source)
     with pytest.raises(GitError, match="outside the directories"):
         Hub.create(tmp_path / "h", f"{tmp_path}/other/link", "main", roots=[tmp_path / "other"])
+
+
+def test_other_projects_hubs_and_agents_clones_are_no_source(tmp_path, source, tutti_home):
+    made = Hub.create(tutti_home / "hubs" / "1.git", str(source), "main", roots=[tmp_path])
+    (tmp_path / "link").symlink_to(made.path)
+    for stolen in (made.path, tmp_path / "link"):
+        with pytest.raises(GitError, match="data of Tutti's own"):
+            Hub.create(tmp_path / "h", str(stolen), "tutti/integration", roots=[tmp_path])
+    shutil.copytree(source, tutti_home / "examples" / "small")
+    Hub.create(tmp_path / "h", f"{tutti_home}/examples/small", "main", roots=[tmp_path])
 
 
 @pytest.mark.parametrize(
