@@ -29,10 +29,15 @@ MOST_MODULES = 12
 DOMINANT = 0.4
 MOST_FOLDERS_DEEP = 6
 MOST_PROVIDES = 200
+#: What a plan file takes for one module; what is left over belongs to nobody until people say so.
+MOST_TESTS = 200
+MOST_OWNED = 500
 #: Bytes below which files join what imports them.
 SMALL = 2_000
 MOST_UNITS = 300
 MOST_TRIED = 20
+
+_USUAL = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}/){0,3}[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}")
 
 K = TypeVar("K", bound=Hashable)
 
@@ -67,7 +72,7 @@ def cut(code: Codebase, most: int = MOST_MODULES) -> PlanFile:
 
 def _units(code: Codebase) -> list[Unit]:
     """Folders and files of about one size: what is larger than its share is cut further."""
-    files = [path for path in code.code() if globs.fault(_plain(path)) is None]
+    files = [path for path in code.code() if _may_own(path)]
     whole = [path for path in files if not _is_door(path, code)] or files
     total = sum(code.sizes[path] for path in whole) or 1
     found: list[Unit] = []
@@ -84,6 +89,11 @@ def _units(code: Codebase) -> list[Unit]:
             else:
                 found.append(Unit(set(below), {name}))
     return sorted(found, key=lambda unit: min(unit.files))
+
+
+def _may_own(path: str) -> bool:
+    """Whether a plan can name a file; the usual names need no look at the glob."""
+    return bool(_USUAL.fullmatch(path)) or globs.fault(_plain(path)) is None
 
 
 def _is_door(path: str, code: Codebase) -> bool:
@@ -242,12 +252,12 @@ def _give_tests(units: Sequence[Unit], code: Codebase) -> None:
     stems = {_stem(path): unit for unit in units for path in sorted(unit.files)}
     by_slug = {unit.slug: unit for unit in units}
     for path in code.tests():
-        if globs.fault(_plain(path)) is not None or not testsetup.is_test_file(path):
+        if not _may_own(path) or not testsetup.is_test_file(path):
             continue
         named = _named(path, stems)
         if named is None and len(imported[path]) == 1:
             named = by_slug[next(iter(imported[path]))]
-        if named is not None:
+        if named is not None and len(named.tests) < MOST_TESTS:
             named.tests.add(path)
 
 
@@ -258,7 +268,9 @@ def _stem(path: str) -> str:
 def _named(path: str, stems: dict[str, Unit]) -> Unit | None:
     """The unit with the longest file name that the test's name begins with."""
     name = re.sub(r"^test_|_test$|[._](?:test|spec)$", "", _stem(path))
-    fitting = [stem for stem in stems if stem and re.match(rf"{re.escape(stem)}(?![a-z0-9])", name)]
+    # Stems and name are in small letters; another letter or digit would make it a longer word.
+    ends = [at for at in range(1, len(name) + 1) if not re.match("[a-z0-9]", name[at:])]
+    fitting = [name[:at] for at in ends if name[:at] in stems]
     return stems[max(fitting, key=len)] if fitting else None
 
 
@@ -373,6 +385,8 @@ def _brief(unit: Unit, needs: dict[str, str], code: Codebase) -> str:
     }
     count = f"{len(unit.files)} file{'s' if len(unit.files) > 1 else ''}"
     parts = [f"Cut by imports: {count}, {kilobytes(_size(unit, code))}."]
+    if len(_owns(unit, code)) == MOST_OWNED:
+        parts.append(f"It owns the {MOST_OWNED} that a module can name; see to the others.")
     for kind, word in words.items():
         named = sorted(slug for slug, found in needs.items() if found == kind)
         if named:
@@ -390,7 +404,8 @@ def _owns(unit: Unit, code: Codebase) -> list[str]:
     for folder in sorted(unit.folders):
         found.append(f"{_plain(folder)}/**")
         found += [f"!{glob}" for glob in _foreign_tests(unit, folder, code)]
-    return found
+    # Single files come first: whole folders are what is kept.
+    return found[-MOST_OWNED:]
 
 
 def _foreign_tests(unit: Unit, folder: str, code: Codebase) -> list[str]:

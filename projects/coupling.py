@@ -215,8 +215,9 @@ def _hot_files(
     """Files of the hot kind that changed along with several other modules."""
     along: dict[str, Counter[str]] = defaultdict(Counter)
     for commit in commits:
-        for hot in (path for path in commit if path in owners.of_code and is_hot_name(path)):
-            others = {m for p in commit if not is_hot_name(p) for m in owners.any_of(p)}
+        hots = [path for path in commit if path in owners.of_code and is_hot_name(path)]
+        others = {m for p in commit if hots and not is_hot_name(p) for m in owners.any_of(p)}
+        for hot in hots:
             along[hot].update(others - set(owners.of_code[hot]))
     for path, near in sorted(along.items()):
         if len(near) >= thresholds.hot_modules:

@@ -195,6 +195,16 @@ def test_the_outline_of_a_huge_repository_stays_short():
     assert "more" in text
 
 
+def test_no_module_names_more_than_a_plan_takes():
+    names = [f"pkg/m{n:05}.py" for n in range(1_400)]
+    tests = {f"tests/test_t{n}.py pkg/m00000.py" for n in range(300)}
+    paths = dict.fromkeys([*names, *(edge.split()[0] for edge in tests)], 100)
+    found = cut(codebase(paths, *sorted(tests)), 2).modules
+    assert {len(module.owns) for module in found} == {500}
+    assert max(len(module.tests.paths) for module in found) == 200
+    assert all("see to the others" in module.brief for module in found)
+
+
 def test_tests_of_others_below_a_folder_are_not_owned():
     code = codebase(
         {"app/x/a.py": 9_000, "app/x/b.py": 9_000, "app/x/tests/test_zebra.py": 100,
