@@ -24,7 +24,7 @@ from agents.services import budgets, channels, runs, steering, walls
 from agents.services import secrets as accounts
 from agents.services.answers import ANSWERS, answer, park
 from agents.services.outcomes import review_judged
-from agents.services.permissions import Asker
+from agents.services.permissions import Asker, asking_seconds
 from agents.work import Work
 from agents.workspaces import Workspace
 from projects import intake, live
@@ -155,7 +155,7 @@ def prompt(work: Work, workspace: Workspace, assignment: assignments.Assignment)
         owns=_may_change(work),
         files=files,
         kept=work.kept,
-        ask=Asker(run) if run.module else None,
+        ask=Asker(run, asking_seconds(profile.settings)) if run.module else None,
         steers=delivery,
     )
     work.log.add("prompt", {"turn": sent["turn"], "prompt_version": assignment.prompt_version})

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from django.urls import reverse
 from django.utils import timezone
 
+from agents.backends import acp_settings
 from agents.backends.base import Question
 from agents.models import Request, Run
 from agents.services.secrets import redactor
@@ -17,6 +20,7 @@ from projects.services.attention import attention_close, attention_open
 from projects.text import clean_text
 
 LOOK_SECONDS = 0.5
+ASK_SECONDS = acp_settings.Settings.ask_seconds
 UNANSWERED = "Nobody answered while the agent waited; it was told no."
 
 
@@ -26,11 +30,19 @@ class _Asked:
     looked: float
 
 
-class Asker:
-    """Puts the questions of one turn to the project's people, one request for each."""
+def asking_seconds(settings: dict[str, Any]) -> float:
+    """How long a profile's agent waits for an answer."""
+    return float(settings.get("ask_seconds", ASK_SECONDS))
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+
+class Asker:
+    """Puts the questions of one turn to the project's people, one request for each.
+
+    `seconds` is how long the agent waits for each answer.
+    """
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        self.run, self.seconds = run, seconds
         self.asked: dict[Question, _Asked] = {}
 
     def answer(self, question: Question) -> bool | None:
@@ -97,6 +109,7 @@ class Asker:
                 title=request.question[:300],
                 url=reverse("agents:module", args=[change.project.slug, module.slug]),
                 role=Role.MEMBER,
+                deadline=timezone.now() + timedelta(seconds=self.seconds),
             )
             change.event(
                 "request.asked",

@@ -55,7 +55,8 @@ def test_a_person_answers_a_running_agent(team):
     def person():
         request = until(lambda: Request.objects.filter(answered_at=None).first(), seconds=60)
         assert request is not None
-        answered.append((request.question, request.run.status))
+        waits = Attention.objects.get(topic=request.topic).deadline - request.asked_at
+        answered.append((request.question, request.run.status, round(waits.total_seconds())))
         request_answer(request, granted=True, by=stage.owner)
         connection.close()
 
@@ -69,7 +70,7 @@ def test_a_person_answers_a_running_agent(team):
     given_, refused = Request.objects.order_by("pk")
     assert (given_.granted, refused.granted) == (True, False)
     assert "execute rm -rf build" in answered[0][0]
-    assert answered[0][1] == "running"
+    assert answered[0][1:] == ("running", 8)
     assert refused.answer.startswith("Nobody answered")
     rows = run.log.filter(kind="permission").order_by("sequence")
     answers = [row.data["answer"] for row in rows]
