@@ -21,8 +21,9 @@ B = Provider.Breaker
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 #: Money for a million tokens that is surely a slip of the pen.
 DEAREST = Decimal(100_000)
-#: How long a wall without a time is believed in before it is tried again.
-LIMITED_SECONDS = 2.0
+#: How long a wall without a time is believed in before it is tried again: twice as long each time
+#: that it still stands, at most the second.
+LIMITED_SECONDS, LONGEST_LIMITED = 2.0, 300.0
 EXHAUSTED_SECONDS = 900.0
 #: No provider is believed when it names a reset further away than this.
 LONGEST = timedelta(days=40)
@@ -132,11 +133,11 @@ def provider_limited(provider: Provider, retry_after: float | None = None) -> No
 
     Answers that come while the wall is known only move its end, so one storm halves once.
     """
-    wait = min(max(0.0, LIMITED_SECONDS if retry_after is None else retry_after), 86_400.0)
     now = timezone.now()
-    wake_at = now + timedelta(seconds=wait)
     with transaction.atomic():
         found = Provider.objects.select_for_update().get(pk=provider.pk)
+        wait = _backed_off(found, now) if retry_after is None else max(0.0, retry_after)
+        wake_at = now + timedelta(seconds=min(wait, 86_400.0))
         if found.breaker == B.EXHAUSTED and is_walled(found, now):
             return
         known = found.breaker == B.THROTTLED and is_walled(found, now)
@@ -156,6 +157,17 @@ def provider_limited(provider: Provider, retry_after: float | None = None) -> No
         if not known:
             live.site_event("provider.throttled", topic(found), live.SYSTEM, name=found.name,
                             before=before, slots=found.slots, until=found.wake_at)  # fmt: skip
+
+
+def _backed_off(provider: Provider, now: datetime) -> float:
+    """Seconds to wait where the account names none: twice those of the wall before, unless that
+    was followed by a calm."""
+    since, until = provider.changed_at, provider.wake_at
+    if provider.breaker != B.THROTTLED or since is None or until is None or until <= since:
+        return LIMITED_SECONDS
+    if until > now:  # The same storm.
+        return LIMITED_SECONDS
+    return min(max(LIMITED_SECONDS, 2 * (until - since).total_seconds()), LONGEST_LIMITED)
 
 
 def provider_exhausted(

@@ -287,6 +287,20 @@ def test_429_halves_once_a_storm_and_climbs_after_each_calm(admin, shop, acme, s
     assert (acme.breaker, acme.slots, acme.reason) == ("closed", None, "")
 
 
+def test_an_account_that_names_no_time_is_tried_again_later_each_time(shop, acme):
+    waits = []
+    for _ in range(9):
+        before = timezone.now()
+        providers.provider_limited(acme)
+        providers.provider_limited(acme)
+        acme.refresh_from_db()
+        waits.append((acme.wake_at - before).total_seconds())
+        # Its wall is over, but no calm followed.
+        length = acme.wake_at - acme.changed_at
+        Provider.objects.update(wake_at=before, changed_at=before - length)
+    assert waits == pytest.approx([2, 4, 8, 16, 32, 64, 128, 256, 300], rel=0.1)
+
+
 def test_one_slot_is_the_least(admin, shop, acme):
     providers.provider_limited(acme, 0)
     acme.refresh_from_db()
