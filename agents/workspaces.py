@@ -128,12 +128,15 @@ class Workspace:
         """Bring the clone to a newer commit of the hub; uncommitted work in it is dropped."""
         known = self._known()
         words = [w for name, sha in (refs or {}).items() for w in (_ref(name), git.check_sha(sha))]
-        with tempfile.TemporaryDirectory(prefix="in-", dir=self.directory) as name:
+        # What the sandbox may only read is never Tutti's own, so that it lies where git may write.
+        with tempfile.TemporaryDirectory(
+            prefix="in-", dir=self.out, ignore_cleanup_errors=True
+        ) as name:
             incoming = Path(name)
             is_new = commit != known
             bundle = hub.bundle(commit, incoming, exclude=[known]) if is_new else None
             argv = [str(bundle or ""), commit, *words]
-            done = self._git(_UPDATE, argv, readable=[incoming], env={"GIT_ALLOW_PROTOCOL": "file"})
+            done = self._git(_UPDATE, argv, env={"GIT_ALLOW_PROTOCOL": "file"})
         if done.code != 0:
             raise _failed(done, "take in a newer commit")
         self._remember(commit)
@@ -180,7 +183,6 @@ class Workspace:
         argv: list[str],
         *,
         env: Mapping[str, str],
-        readable: list[Path] | None = None,
         stdin: bytes = b"",
         max_bytes: int = BUNDLE_BYTES,
     ) -> sandbox.Exited:
@@ -192,7 +194,6 @@ class Workspace:
             ["/bin/sh", "-c", text, "sh", *argv],
             workspace=self.path,
             writable=[self.out],
-            readable=readable or [],
             env=git.environment(inside=True) | {"BRANCH": BRANCH} | dict(env),
             stdin=stdin,
             timeout_seconds=GIT_SECONDS,
