@@ -130,6 +130,9 @@ def _of_host(backend: str, settings: dict[str, Any]) -> dict[str, Any]:
     gives = [name for name in ("env", "readable") if settings.get(name)]
     if settings.get("agent", "other") != "other":
         gives += [name for name in ("command", "variables") if settings.get(name)]
+    if backend == "llm" and settings.get("base_url"):
+        # The server itself asks there, from inside of the site's own network.
+        gives.append("base_url")
     if not gives:
         return {}
     return {"backend": backend} | {name: settings[name] for name in OF_HOST if name in settings}
@@ -145,8 +148,9 @@ def _keep_host(project: Project | None, values: dict[str, Any], by: User) -> Non
         return
     message = (
         "Only a site admin may let an agent have variables of the server (env) or paths of the "
-        "host (readable), or give a ready-made agent another command or variables. Ask one to set "
-        "it here or for the site; then it may be used in every role as it is."
+        "host (readable), give a ready-made agent another command or variables, or have the server "
+        "ask an address (base_url). Ask one to set it here or for the site; then it may be used in "
+        "every role as it is."
     )
     raise Refused(message, [Problem("", "settings", message)])
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from agents import recording
 from agents.models import Run
@@ -38,8 +39,9 @@ def model():
 
 
 def orchestrated(stage, model, **settings):
+    root, _ = User.objects.get_or_create(username="root", is_superuser=True)
     profile_set(stage.project, "orchestrator", "llm", "judge-1",
-                {"base_url": model.url, **settings}, stage.owner)  # fmt: skip
+                {"base_url": model.url, **settings}, root)  # fmt: skip
     return stage
 
 

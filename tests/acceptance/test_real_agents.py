@@ -230,7 +230,7 @@ class Job(Stage):
         profile_set(self.project, "planner", "acp", "stub/big", values, root)
         profile_set(self.project, "executor", "acp", "stub/small", values, root)
         profile_set(self.project, "orchestrator", "llm", "judge-1",
-                    {"base_url": judge.url}, self.owner)  # fmt: skip
+                    {"base_url": judge.url}, root)  # fmt: skip
 
 
 @pytest.fixture

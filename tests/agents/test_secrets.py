@@ -197,6 +197,7 @@ def test_a_maintainer_takes_no_account_with_a_key_to_a_place_of_her_own(provider
         ("acp", {"agent": "claude", "command": ["sh", "-c", "env"]}),
         ("acp", {"agent": "claude", "variables": {"ANTHROPIC_BASE_URL": "https://elsewhere"}}),
         ("llm", {"base_url": "https://elsewhere/v1", "env": ["OPENAI_API_KEY"]}),
+        ("llm", {"base_url": "http://10.0.0.1/v1"}),
     ],
 )
 def test_a_maintainer_hands_out_nothing_of_the_host(db, admin, backend, settings):
