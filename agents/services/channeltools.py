@@ -79,6 +79,8 @@ def ask_person(run: Run, question: str) -> Reply:
 
 def ask_exception(run: Run, paths: Sequence[str], reason: str) -> Reply:
     """May this module change paths that it does not own. Policy answers at once where it can."""
+    if run.kind not in channels.ASKING:
+        return _not_here(run)
     if not paths or len(paths) > MOST_PATHS or not reason.strip():
         return error("empty", f"Name 1 to {MOST_PATHS} paths, and the reason.")
     for path in paths:

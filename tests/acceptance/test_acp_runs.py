@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from django.core.management import call_command
 from django.db import connection
 
 from agents import sandbox
@@ -14,6 +15,7 @@ from agents.services.profiles import profile_set
 from agents.supervision import supervisor
 from agents.workspaces import Workspace
 from projects.models import Attention
+from reviews.models import CheckResult
 from tests import factories
 from tests.acceptance.stage import code, given
 from tests.wait import until
@@ -45,6 +47,20 @@ def test_findings_of_a_gate_are_the_next_prompt_of_the_same_session(team):
     assert second.read_text() == run.assignments[1]["follow_up"]
     kinds = list(run.log.filter(kind="session").values_list("data__id", flat=True))
     assert kinds == [run.session]
+
+    again = team(given("a"))
+    call_command("run_record", run.pk, to=again.folder / "recordings")
+    again.run()
+    assert again.hub.tree(again.merged_head) == stage.hub.tree(stage.merged_head)
+    assert checks(again) == checks(stage)
+    (played,) = again.runs("a", "build")
+    assert (played.backend, played.turns, played.usage_quality) == ("replay", 2, "estimated")
+    assert (played.result, played.input_tokens) == (run.result, run.input_tokens)
+
+
+def checks(stage):
+    rows = CheckResult.objects.filter(project_id=stage.project.pk).order_by("pk")
+    return [(row.phase, row.command, row.exit_code) for row in rows]
 
 
 def test_a_person_answers_a_running_agent(team):

@@ -21,6 +21,7 @@ from agents.backends.acp_events import error_of, usage_of
 from agents.backends.acp_guest import decide
 from agents.backends.agents_known import KNOWN
 from agents.backends.base import BackendError, Kept, Turn, joined
+from agents.startslots import start_slot
 from tests.wait import until
 
 AGENT = Path(__file__).with_name("acp_agent.py")
@@ -181,6 +182,27 @@ def test_a_session_survives_the_death_of_its_process(stage):
     assert second.session == first.session
     assert "prompts 2" in stage.said
     assert "OLD ANSWER" not in stage.said
+
+
+def test_no_more_agents_start_at_once_than_the_host_may(tutti_home, settings):
+    settings.TUTTI_STARTS_PER_HOST = 1
+    is_in, orders = threading.Event(), [None]
+
+    def start():
+        with start_slot(lambda: orders[0]):
+            is_in.set()
+
+    for order in (None, "stopped: enough"):
+        is_in.clear()
+        waiting = threading.Thread(target=start)
+        with start_slot(lambda: None):
+            waiting.start()
+            assert not is_in.wait(0.2)
+            orders[0] = order
+            # A stop ends the wait; without one it goes on until the other has started.
+            assert is_in.wait(10 if order else 0.1) == bool(order)
+        waiting.join(10)
+        assert is_in.is_set()
 
 
 def test_an_agent_that_knows_the_session_no_more_gets_a_new_one(stage):

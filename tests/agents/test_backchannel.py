@@ -182,8 +182,14 @@ def test_a_bad_split_comes_back_with_what_is_wrong(offer, run):
 
 def test_an_agent_that_only_reviews_asks_nobody(offer, run):
     Run.objects.filter(pk=run.pk).update(kind="review")
-    assert one(offer, "ask_person", question="May I?")["code"] == "role"
+    person, policy = talk(
+        offer,
+        ("ask_person", {"question": "May I?"}),
+        ("ask_exception", {"paths": ["docs/a.md"], "reason": "It says so."}),
+    )
+    assert (person["code"], policy["code"]) == ("role", "role")
     assert not Request.objects.exists()
+    assert run_contract(run).exceptions == []
 
 
 def test_the_worker_logs_progress_and_says_once_that_nobody_connected(offer, run):
