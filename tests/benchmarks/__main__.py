@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--quick] [--only engine|demo|ceiling|economics]`."""
+"""`python -m tests.benchmarks [--quick] [--only engine|demo|ceiling|economics|agents]`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ def main() -> int:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("--quick", action="store_true", help="one demo, the small comparison")
-    parser.add_argument(
-        "--only", choices=["engine", "demo", "ceiling", "economics"], help="writes no files"
-    )
+    parts = ["engine", "demo", "ceiling", "economics", "agents"]
+    parser.add_argument("--only", choices=parts, help="writes no files")
     parser.add_argument("--note", action="append", default=[], help="a line for the page's end")
     return parser.parse_args()
 
@@ -65,7 +64,7 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Every figure as soon as it is there; the servers stay up until the last one."""
     from django.conf import settings
 
-    from tests.benchmarks import economics, engine, jobs, quotas
+    from tests.benchmarks import agents, economics, engine, jobs, quotas
     from tests.faults.installation import Installation
 
     installation = Installation(home, haste={})
@@ -79,6 +78,8 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
             # A chain gains little by its nature, but it must not lose.
             chosen = ("itsdangerous", 0.3, "", 1.0), ("boltons", 0.3, "merge_red", 1.5)
             yield from jobs.ceiling_rows(installation, *chosen[not options.quick])
+        if options.only in (None, "agents"):
+            yield from agents.rows(5 if options.quick else 9, 8 if options.quick else 20)
         # Last, for a clock would start what waits in its projects.
         if options.only in (None, "engine"):
             yield from engine.rows(20 if options.quick else 40)
