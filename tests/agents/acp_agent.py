@@ -429,7 +429,8 @@ def answer(message):
                 "agentInfo": {"name": "tester", "version": "1.2"},
                 "authMethods": methods,
                 "agentCapabilities": {
-                    "loadSession": "forget" not in WORDS,
+                    "loadSession": not {"forget", "resumes"} & set(WORDS),
+                    **({"sessionCapabilities": {"resume": {}}} if "resumes" in WORDS else {}),
                     "mcpCapabilities": {"http": "nohttp" not in WORDS},
                 },
             }
@@ -443,6 +444,9 @@ def answer(message):
             return {"error": {"code": -32000, "message": "Authentication required"}}
         session_id = f"s-{os.getpid()}-{time.time_ns()}"
         return {"result": {"sessionId": session_id, **options()}}
+    if method == "session/resume":
+        session_id = params["sessionId"]
+        return {"result": options()}
     if method == "session/load":
         sessions = json.loads(STATE.read_text()) if STATE.exists() else {}
         if params["sessionId"] not in sessions:

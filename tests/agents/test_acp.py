@@ -184,6 +184,17 @@ def test_a_session_survives_the_death_of_its_process(stage):
     assert "OLD ANSWER" not in stage.said
 
 
+def test_an_agent_that_only_resumes_goes_on_in_its_session_too(stage):
+    first = stage.turn("one", "resumes")
+    stage.kept.close()
+    stage.events.clear()
+    second = stage.turn("two", "resumes", session=first.session)
+    assert second.session == first.session
+    assert "prompts 2" in stage.said
+    # What the session had cost before is not known, so neither is the turn's part of it.
+    assert (first.usage.cost, second.usage.cost) == (0.25, None)
+
+
 def test_no_more_agents_start_at_once_than_the_host_may(tutti_home, settings):
     settings.TUTTI_STARTS_PER_HOST = 1
     is_in, orders = threading.Event(), [None]
