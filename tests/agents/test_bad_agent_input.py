@@ -11,9 +11,15 @@ from __future__ import annotations
 import re
 import ssl
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from django.utils import timezone
 
 from agents import pipeline, scheduler
 from agents.backends.base import BackendError, Turn
@@ -27,6 +33,8 @@ from tests.acceptance.test_acp_runs import executor
 from tests.agents import test_llm
 from tests.agents.llmstub import Stub
 from tests.agents.test_acp import Stage
+
+COMMON = NameOID.COMMON_NAME
 
 
 @pytest.fixture
@@ -109,13 +117,22 @@ def test_a_command_that_is_not_installed(command):
     says(error, "exit", "agent", "exit code 127")
 
 
+def self_signed(path: Path) -> Path:
+    """A key and its own certificate for 127.0.0.1, in one file."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.NameAttribute(COMMON, "127.0.0.1")
+    now, who = timezone.now(), x509.Name([name])
+    made = x509.CertificateBuilder().subject_name(who).issuer_name(who).serial_number(1)
+    made = made.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    certificate = made.public_key(key.public_key()).sign(key, hashes.SHA256())
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    path.write_bytes(key.private_bytes(pem, *plain) + certificate.public_bytes(pem))
+    return path
+
+
 def test_a_certificate_that_nobody_vouches_for(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
-    subprocess.run(["openssl", *made], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
     stub = Stub(lambda _: "never")
     stub.server.socket = context.wrap_socket(stub.server.socket, server_side=True)
     try:
