@@ -31,8 +31,8 @@ class _Asked:
 
 
 def asking_seconds(settings: dict[str, Any]) -> float:
-    """How long a profile's agent waits for an answer."""
-    return float(settings.get("ask_seconds", ASK_SECONDS))
+    """How long a profile's agent waits for an answer; at most ten days."""
+    return min(float(settings.get("ask_seconds", ASK_SECONDS)), 864_000.0)
 
 
 class Asker:

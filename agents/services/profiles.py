@@ -161,7 +161,18 @@ def _check_text(model: str, settings: dict[str, Any]) -> None:
     if len(model) > most or not model.isprintable():
         message = f"A model's name is printable text of at most {most} characters."
         raise Refused(message, [Problem("", "model", message)])
-    written = json.dumps(settings, ensure_ascii=False)
+    if not isinstance(settings.get("network", False), bool):
+        message = "network is true or false."
+        raise Refused(message, [Problem("", "settings", message)])
+    for name in ("mode", "auth_method"):
+        if not isinstance(settings.get(name, ""), str):
+            message = f"{name} is a text."
+            raise Refused(message, [Problem("", "settings", message)])
+    try:
+        written = json.dumps(settings, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        message = "Every number in the settings is a finite one."
+        raise Refused(message, [Problem("", "settings", message)]) from None
     if clean_text(written) != written or "\\u0000" in written:
         message = "The settings hold a character that can't be kept or shown; write them as text."
         raise Refused(message, [Problem("", "settings", message)])

@@ -210,3 +210,18 @@ def test_a_maintainer_hands_out_nothing_of_the_host(db, admin, backend, settings
     profile_set(project, role, backend, "larger", {**settings, "timeout_seconds": 9}, alice)
     with pytest.raises(Refused, match="as it is"):
         profile_set(project, role, backend, "m", {**settings, "env": ["OTHER_KEY"]}, alice)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"network": "no"}, "network is true or false"),
+        ({"timeout_seconds": float("nan")}, "finite"),
+        ({"mode": ["plan"]}, "mode is a text"),
+        ({"variables": {"A": "\ud800"}}, "can't be kept"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(db, admin, settings, says):
+    with pytest.raises(Refused, match=says):
+        profile_set(None, "executor", "acp", "m", {"command": ["agent"], **settings}, admin)
+    assert not Profile.objects.exists()
