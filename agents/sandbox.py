@@ -228,6 +228,11 @@ class Interactive:
         """How it ended, once it has."""
         return _exited(self._job) if self._over.is_set() else None
 
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error until now, as far as that is kept."""
+        return clean_text(self._job.kept.value())
+
     def wait(self, seconds: float) -> Exited | None:
         """Wait until it, and all that it started, is gone; None when that takes longer."""
         self._over.wait(seconds)

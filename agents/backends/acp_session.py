@@ -33,6 +33,8 @@ from projects.text import clean_text
 TICK_SECONDS = 0.05
 CANCEL_SECONDS = 10.0
 GRACE_SECONDS = 3.0
+#: The end of standard error in which a provider's refusal is looked for.
+SAID_CHARS = 600
 #: Updates that may wait to be handed on before no more are read.
 WAITING = 500
 
@@ -349,6 +351,12 @@ class Session:
             ended = self.talk.wait(2 * GRACE_SECONDS)
             if ended is not None:
                 return out_of_memory(ended, turn)
+        if why == "idle":
+            # Some agents try a provider again and again, and say so nowhere else.
+            said = one_line(self.words.text(self.talk.errors)[-SAID_CHARS:])
+            found = error_of(None, said, None, self.settings.title, self.settings.sign_in)
+            if found.owner == "provider":
+                return found
         return BackendError(_ENDS.get(why, f"The agent was stopped: {why}."), kind=why)
 
 

@@ -155,6 +155,9 @@ def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
     if ended.reason:
         if ended.reason == "out_of_memory":
             raise out_of_memory(ended, turn)
+        silence = trouble_of(listener.words.text(ended.output)[-600:], datetime.now(UTC))
+        if ended.reason == "idle" and silence.is_provider and listener.format != "tutti":
+            raise refused(silence, listener.words)
         raise BackendError(_sentence(ended.reason, turn), kind=ended.reason)
     if ended.code is None or ended.signal == signal.SIGKILL:
         # What nobody here ordered did not end well, whatever it had said until then.

@@ -246,6 +246,11 @@ def memory():
     sleep_for_ever()
 
 
+def refused():
+    print("stream error: 429 Too Many Requests; trying again", file=sys.stderr, flush=True)
+    sleep_for_ever()
+
+
 def leak():
     for letter in os.environ["AGENT_TOKEN"]:
         say(letter)
@@ -270,7 +275,7 @@ def environment():
 
 ACTS = {act.__name__: act for act in (
     hang, hang_once, wait, late, flood, trickle, stderr, strays, babble, giant, endless, die, kill,
-    daemon, deaf, shut, requests, leak, steps, kinds, fill, write, files, memory,
+    daemon, deaf, refused, shut, requests, leak, steps, kinds, fill, write, files, memory,
     environment)}  # fmt: skip
 ACTS["servers"] = servers_given
 ERRORS = {

@@ -279,6 +279,9 @@ def test_requests_without_end_are_ended(stage):
 def test_a_hanging_agent_ends_by_its_limits(stage):
     limits = {"idle_seconds": 0.5, "cancel_seconds": 0.3}
     assert stage.fails("hang", **limits).kind == "idle"
+    # What it told on standard error alone shows whose silence it was.
+    error = stage.fails("refused", **limits)
+    assert (error.kind, error.owner) == ("rate_limited", "provider")
     limits = {"timeout_seconds": 0.5, "cancel_seconds": 0.3}
     assert stage.fails("hang", **limits).kind == "timeout"
     # In the sandbox the shell around it holds the pipe open, so that this looks like silence.

@@ -105,6 +105,10 @@ def test_words_on_stderr_of_a_provider_that_refused(take):
     with pytest.raises(Failed) as error:
         take(script, format="codex-json")
     assert (error.value.error.kind, error.value.error.owner) == ("signed_out", "provider")
+    script = "import sys, time; print('529 overloaded', file=sys.stderr, flush=True)\n"
+    with pytest.raises(Failed) as error:
+        take(f"{script}time.sleep(60)", format="codex-json", idle_seconds=2)
+    assert (error.value.error.kind, error.value.error.owner) == ("overloaded", "provider")
 
 
 def test_plain_text_is_its_own_summary_and_may_hold_the_answer(take):
