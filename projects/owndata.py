@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 #: Folders of the data directory that hold nothing of any project.
-OPEN = ("examples", "cache")
+OPEN = ("examples", "cache", "sources")
 
 
 def shows(path: Path) -> bool:

@@ -19,7 +19,7 @@ from tests import factories
 
 
 def project_of(prepared, settings, name, alice):
-    upstream = factories.source_repository(settings.TUTTI_HOME / "upstream", {
+    upstream = factories.source_repository(settings.TUTTI_HOME.parent / "upstream", {
         path.relative_to(prepared.repo.parent / "upstream").as_posix(): path.read_bytes().decode(
             "utf-8", "surrogateescape"
         )
