@@ -13,6 +13,7 @@ from django.db import transaction
 
 from agents.models import Profile, Provider
 from projects import live, secrets
+from projects.models import Project
 from projects.redaction import Redactor, remember
 from projects.services import sourcekeys
 from projects.services.errors import Problem, Refused
@@ -63,8 +64,10 @@ def environment_of(profile: Profile) -> dict[str, str]:
 
 def redactor() -> Redactor:
     """Takes every secret that the site, or its own environment, keeps out of what is stored."""
-    rows = Provider.objects.exclude(secret="").order_by("pk").values_list("secret", flat=True)
-    return _redactor(tuple(rows), tuple(sorted(_own())))
+    accounts = Provider.objects.exclude(secret="").order_by().values_list("secret", flat=True)
+    sources = Project.objects.exclude(source_secret="").order_by()
+    rows = accounts.union(sources.values_list("source_secret", flat=True))
+    return _redactor(tuple(sorted(rows)), tuple(sorted(_own())))
 
 
 def _own() -> Iterator[str]:

@@ -16,6 +16,7 @@ from agents.services.profiles import profile_set
 from projects import secrets
 from projects.models import SiteEvent
 from projects.services.errors import Refused
+from projects.services.sourcekeys import source_key_set
 from tests import factories as make
 
 KEY = "sk-ant-0123456789"
@@ -141,6 +142,10 @@ def test_redactor_knows_the_newest_secrets(provider, admin):
     assert accounts.redactor().text(KEY) == KEY
     accounts.secret_set(provider, admin, KEY, "ANTHROPIC_API_KEY")
     assert KEY not in accounts.redactor().text(f"x {KEY}")
+    token = "token-of-a-source"
+    project = make.project("shop", source="https://forge.example.org/shop.git")
+    source_key_set(project, admin, token)
+    assert accounts.redactor().text(f"{token} {KEY}") == "[redacted] [redacted]"
 
 
 def test_key_goes_in_by_page_and_api_and_is_shown_by_neither(provider, admin, client):
