@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Max, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -265,26 +265,35 @@ def run_end(
         return list(start_next(change)) if start_next else []
 
 
+def _cut_off(run: Run, status: str, said: dict[str, str], *, was_at_work: bool = False) -> bool:
+    """End a run whose worker does not, inside an open change; a higher fence shuts that one out.
+
+    False, with nothing written, when a worker claimed or ended it since it was read.
+    """
+    ended = Run.objects.filter(pk=run.pk, fence=run.fence, status__in=Run.ACTIVE).update(
+        status=status,
+        fence=F("fence") + 1,
+        holds_slot=False,
+        slot_wanted_at=None,
+        ended_at=timezone.now(),
+        **said,
+    )
+    if not ended:
+        return False
+    if run.holds_slot:
+        _slot_free(run)
+    budgets.close(run, is_cut_off=was_at_work)
+    return True
+
+
 def run_lost(run: Run, status: str, reason: str, kind: str) -> bool:
     """End somebody else's run whose worker gave no sign of life; a higher fence shuts it out."""
     with live.change(run.project_id) as change:
         # Whether it holds its slot may have changed since it was read.
         run.refresh_from_db(fields=["status", "holds_slot", "assignments"])
-        ended = Run.objects.filter(pk=run.pk, fence=run.fence, status__in=Run.ACTIVE).update(
-            status=status,
-            fence=F("fence") + 1,
-            holds_slot=False,
-            slot_wanted_at=None,
-            ended_at=timezone.now(),
-            reason=reason,
-            reason_kind=kind,
-            reason_owner=Run.Owner.TUTTI,
-        )
-        if not ended:
+        said = {"reason": reason, "reason_kind": kind, "reason_owner": Run.Owner.TUTTI}
+        if not _cut_off(run, status, said, was_at_work=True):
             return False
-        if run.holds_slot:
-            _slot_free(run)
-        budgets.close(run, is_cut_off=True)
         change.event(
             f"run.{status}",
             run.topic,
@@ -292,10 +301,8 @@ def run_lost(run: Run, status: str, reason: str, kind: str) -> bool:
             run=run.pk,
             what=run.kind,
             module=run.module.slug if run.module else None,
-            reason=reason,
-            reason_kind=kind,
-            reason_owner=Run.Owner.TUTTI,
             facts=facts_of(run),
+            **said,
         )
         if run.module:
             change.topics.add(run.module.topic)
@@ -310,25 +317,13 @@ def run_stop(run: Run, by: live.Actor, reason: str = "") -> None:
     sentence = reason or f"Stopped by {by.name.split(':', 1)[-1]}."
     with live.change(run.project_id) as change:
         run.refresh_from_db()
-        if run.status == S.QUEUED:
-            Run.objects.filter(pk=run.pk).update(
-                status=S.CANCELLED,
-                fence=F("fence") + 1,
-                holds_slot=False,
-                ended_at=timezone.now(),
-                reason=sentence,
-                reason_kind="stopped",
-                reason_owner=Run.Owner.PERSON,
-            )
-            if run.holds_slot:
-                _slot_free(run)
-            budgets.close(run)
-        elif run.status in (S.RUNNING, S.CHECKING):
-            held = run.holds_slot
-            Run.objects.filter(pk=run.pk).update(
-                status=S.STOPPING, holds_slot=held, reason=sentence, reason_kind="stopped"
-            )
-        else:
+        said = {"reason": sentence, "reason_kind": "stopped"}
+        is_over = run.status == S.QUEUED and _cut_off(
+            run, S.CANCELLED, {**said, "reason_owner": Run.Owner.PERSON}
+        )
+        # A worker may have claimed it since it was read.
+        at_work = Run.objects.filter(pk=run.pk, status__in=(S.RUNNING, S.CHECKING))
+        if not is_over and not at_work.update(status=S.STOPPING, **said):
             return
         change.event("run.stop", run.topic, by, run=run.pk, reason=sentence)
         if run.module:
@@ -362,18 +357,13 @@ def run_pause(run: Run, kind: str, reason: str) -> bool:
     with live.change(run.project_id) as change:
         run.refresh_from_db()
         said = {"reason": reason, "reason_kind": kind, "reason_owner": PAUSES[kind]}
-        if run.status == S.QUEUED:
-            Run.objects.filter(pk=run.pk).update(
-                status=S.INTERRUPTED, fence=F("fence") + 1, holds_slot=False,
-                ended_at=timezone.now(), **said,
-            )  # fmt: skip
-            if run.holds_slot:
-                _slot_free(run)
-            budgets.close(run)
+        at_work = Run.objects.filter(
+            Q(status=S.RUNNING) | Q(status=S.CHECKING, slot_wanted_at__isnull=False), pk=run.pk
+        )
+        if run.status == S.QUEUED and _cut_off(run, S.INTERRUPTED, said):
             facts = {"what": run.kind, "module": run.module.slug if run.module else None}
             change.event("run.interrupted", run.topic, live.SYSTEM, run=run.pk, **facts, **said)
-        elif run.status == S.RUNNING or run.slot_wanted_at:
-            Run.objects.filter(pk=run.pk).update(status=S.STOPPING, slot_wanted_at=None, **said)
+        elif at_work.update(status=S.STOPPING, slot_wanted_at=None, **said):
             change.event("run.stop", run.topic, live.SYSTEM, run=run.pk, reason=reason)
         else:
             return False

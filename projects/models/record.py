@@ -8,13 +8,11 @@ from projects.models.people import Role
 from projects.models.project import Project
 
 
-class Event(models.Model):
-    """A numbered, append-only fact of a project, chained by hash."""
+class Fact(models.Model):
+    """What every numbered, append-only fact says; `hash` chains it to the one before."""
 
-    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="events")
-    number = models.BigIntegerField()
+    number: models.BigIntegerField[int, int]
     at = models.DateTimeField()
-    actor = models.CharField(max_length=120, help_text="person:alice, run:91 or system:clock.")
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.DO_NOTHING
     )
@@ -25,37 +23,35 @@ class Event(models.Model):
     hash = models.CharField(max_length=64)
 
     class Meta:
+        abstract = True
         ordering = ["number"]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.kind}"
+
+
+class Event(Fact):
+    """A numbered, append-only fact of a project, chained by hash."""
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="events")
+    number = models.BigIntegerField()
+    actor = models.CharField(max_length=120, help_text="person:alice, run:91 or system:clock.")
+
+    class Meta(Fact.Meta):
         constraints = [
             models.UniqueConstraint(fields=["project", "number"], name="event_number"),
         ]
         indexes = [models.Index(fields=["topic", "number"], name="event_topic")]
 
-    def __str__(self) -> str:
-        return f"{self.number} {self.kind}"
 
-
-class SiteEvent(models.Model):
+class SiteEvent(Fact):
     """A numbered, append-only fact of the whole site (quotas, providers, hosts), hash chained."""
 
     number = models.BigIntegerField(unique=True)
-    at = models.DateTimeField()
     actor = models.CharField(max_length=120)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.DO_NOTHING
-    )
-    kind = models.CharField(max_length=60)
-    topic = models.CharField(max_length=120)
-    data = models.JSONField(default=dict)
-    previous_hash = models.CharField(max_length=64, blank=True)
-    hash = models.CharField(max_length=64)
 
-    class Meta:
-        ordering = ["number"]
+    class Meta(Fact.Meta):
         indexes = [models.Index(fields=["topic", "number"], name="site_event_topic")]
-
-    def __str__(self) -> str:
-        return f"{self.number} {self.kind}"
 
 
 class Attention(models.Model):
