@@ -12,6 +12,7 @@ from agents.backends import acp_settings
 from agents.backends.acp_session import Session, Stopped
 from agents.backends.acp_settings import Settings
 from agents.backends.base import BackendError, Kept, Outcome, Sink, Stop, Turn, Usage, joined
+from agents.backends.command import search_path
 from agents.backends.finals import answer_of
 from agents.startslots import start_slot
 
@@ -122,8 +123,9 @@ def _started(settings: Settings, turn: Turn) -> sandbox.Interactive:
                 *(path for path in settings.readable if path.exists()),
             ],
             env={
-                "PATH": _path(settings, turn),
+                "PATH": search_path(settings.readable, turn.environment),
                 **settings.environment,
+                **({name: turn.model} if (name := settings.model_variable) and turn.model else {}),
                 "HOME": str(turn.home),
             },
             network=turn.network,
@@ -133,11 +135,3 @@ def _started(settings: Settings, turn: Turn) -> sandbox.Interactive:
     except OSError as error:
         text = f"{settings.title} could not be started: {error}. {settings.install}"
         raise BackendError(text, kind="not_installed", owner="tutti", permanent=True) from error
-
-
-def _path(settings: Settings, turn: Turn) -> str:
-    """Programs are found in the readable directories too, for most agents are installed apart."""
-    own = [str(folder) for path in settings.readable for folder in (path, path / "bin",
-           path / "node_modules" / ".bin") if Path(folder).is_dir()]  # fmt: skip
-    first = [str(turn.environment / "bin")] if turn.environment else []
-    return ":".join([*first, *own, "/usr/local/bin:/usr/bin:/bin"])

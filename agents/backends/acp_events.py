@@ -56,9 +56,14 @@ class Ear:
         self.rows = self.dropped = 0
         self.cost: float | None = None
         self.currency = ""
+        #: Tokens of the requests that the agent told one by one, in and out.
+        self.requests = list[tuple[int, int]]()
+        #: Whether the agent's own engine failed, in a turn that ends as if nothing were.
+        self.is_failed = False
 
     def update(self, update: Mapping[str, Any]) -> None:
         """Take one session update as it came."""
+        self._aside(update.get("_meta"))
         name = update.get("sessionUpdate")
         text = _text_of(update.get("content"))
         if isinstance(name, str) and name in _CHUNKS and text is not None:
@@ -67,6 +72,13 @@ class Ear:
         if name == "usage_update":
             self._cost(update.get("cost"))
         self.event(*described(update))
+
+    def told(self, trust: str) -> Usage:
+        """What the requests used that the agent told one by one, Qwen's way."""
+        if not self.requests:
+            return Usage()
+        read, written = (sum(counts) for counts in zip(*self.requests, strict=True))
+        return Usage(read, written, trust, "update._meta.usage")
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         self.flush()
@@ -124,6 +136,17 @@ class Ear:
         self.rows += 1
         self.sink(kind, self.words.event(kind, data))
 
+    def _aside(self, meta: Any) -> None:
+        """What some agents say beside the protocol: tokens of a request, and that they failed."""
+        if not isinstance(meta, dict):
+            return
+        if (used := _tokens(meta.get("usage"))) is not None:
+            self.requests.append(used)
+        codex = meta.get("codex")
+        status = codex.get("threadStatus") if isinstance(codex, dict) else None
+        if isinstance(status, dict) and isinstance(status.get("type"), str):
+            self.is_failed = status["type"] == "systemError"
+
     def _cost(self, cost: Any) -> None:
         if isinstance(cost, dict) and (amount := _amount(cost.get("amount"))) is not None:
             self.cost = amount
@@ -152,30 +175,49 @@ def kept(value: Any) -> Any:
 
 
 def usage_of(response: Mapping[str, Any], trust: str) -> Usage:
-    """The tokens in an answer to a prompt (as JSON); `trust` is the quality of the usual field."""
-    found = response.get("usage")
-    if isinstance(found, dict):
-        read = _count(found.get("inputTokens"))
-        written = _count(found.get("outputTokens"))
-        if read is not None and written is not None:
-            cached = sum(_count(found.get(f"cached{one}Tokens")) or 0 for one in ("Read", "Write"))
-            total = _count(found.get("totalTokens"))
-            # Some agents count cached tokens apart; their total tells.
-            is_apart = total is not None and read + written + cached <= total
-            return Usage(read + cached * is_apart, written, trust, "prompt.usage")
-    return _quota(response.get("_meta")) or Usage()
-
-
-def _quota(meta: Any) -> Usage | None:
-    """Gemini's and Qwen's way: `_meta.quota.token_count`."""
+    """The tokens in an answer to a prompt (as JSON), of quality `trust`; best those by model."""
+    meta = response.get("_meta")
     quota = meta.get("quota") if isinstance(meta, dict) else None
-    counts = quota.get("token_count") if isinstance(quota, dict) else None
+    if isinstance(quota, dict) and (used := _by_model(quota)) is not None:
+        # Counted by model they are whole, unless more is known of the agent.
+        return Usage(*used, "exact" if trust == "estimated" else trust, "prompt._meta.quota")
+    if (used := _tokens(response.get("usage"))) is not None:
+        return Usage(*used, trust, "prompt.usage")
+    return Usage()
+
+
+def _by_model(quota: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Tokens of all models, the small ones for titles too; else those of the main one."""
+    models = quota.get("model_usage")
+    rows = models if isinstance(models, list) else []
+    counts = [_tokens(row.get("token_count")) for row in rows if isinstance(row, dict)]
+    known = [pair for pair in counts if pair is not None]
+    if known and len(known) == len(rows):
+        return sum(read for read, _ in known), sum(written for _, written in known)
+    return _tokens(quota.get("token_count"))
+
+
+def _tokens(counts: Any) -> tuple[int, int] | None:
+    """Tokens in and out, as camelCase or snake_case names them; None where one is missing."""
     if not isinstance(counts, dict):
         return None
-    read, written = _count(counts.get("input_tokens")), _count(counts.get("output_tokens"))
+
+    def count(*names: str) -> int | None:
+        return next((_count(counts[name]) for name in names if name in counts), None)
+
+    read = count("inputTokens", "input_tokens")
+    written = count("outputTokens", "output_tokens")
     if read is None or written is None:
         return None
-    return Usage(read, written, "exact", "prompt._meta.quota")
+    cached = (count("cachedReadTokens", "cachedInputTokens") or 0) + (
+        count("cachedWriteTokens", "cacheWriteInputTokens") or 0
+    )
+    thought = count("thoughtTokens", "reasoningOutputTokens") or 0
+    # Some agents count cached or thought tokens apart; their total tells.
+    rest = (count("totalTokens", "total_tokens") or 0) - read - written
+    if rest >= cached:
+        read, rest = read + cached, rest - cached
+    return read, written + thought if rest >= thought else written
 
 
 def error_of(code: int | None, message: str, data: Any, agent: str, hint: str) -> BackendError:

@@ -190,7 +190,8 @@ class Session:
         self, response: Any, ear: Ear, order: _Order, began: float, turn: Turn, sink: Sink
     ) -> Outcome:
         data = response.model_dump(by_alias=True, exclude_none=True) if response else {}
-        usage = self._priced(usage_of(data, self.settings.trust), ear)
+        usage = usage_of(data, self.settings.trust)
+        usage = self._priced(usage if usage.source else ear.told(self.settings.trust), ear)
         outcome = Outcome(usage=usage, session=self.id, sandbox=sandbox.level())
         outcome.seconds = time.monotonic() - began
         if usage.source:
@@ -203,6 +204,9 @@ class Session:
             error = self._ended(order.why, turn)
         elif order.why is None and (reason := str(data.get("stopReason"))) != "end_turn":
             error = BackendError(STOPS.get(reason, f"The turn ended: {reason}."), kind=reason)
+        elif order.why is None and ear.is_failed:
+            said = "".join(ear.answer).strip().rpartition("\n\n")[2]
+            error = error_of(None, said, None, self.settings.title, self.settings.sign_in)
         else:
             return outcome
         error.usage = usage

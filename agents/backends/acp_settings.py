@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,6 @@ from agents.backends.agents_known import KNOWN
 from agents.backends.command import given_problem
 
 QUALITIES = ("exact", "last_step", "estimated", "unknown")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# The sandbox's own program starts with these variables, before anything is confined.
-_FORBIDDEN = ("LD_", "DYLD_", "GLIBC_", "GCONV_", "TUTTI_")
 _SECONDS = {
     "timeout_seconds": 3600.0,
     "idle_seconds": 300.0,
@@ -38,8 +34,12 @@ class Settings:
     install: str
     sign_in: str
     trust: str
+    #: The variable that chooses the model, where the protocol does not.
+    model_variable: str = ""
     permissions: str = "allow"
     mode: str = ""
+    #: The mode without one in the profile, where the agent has it.
+    usual_mode: str = ""
     options: Mapping[str, str | bool] = field(default_factory=dict)
     auth_method: str = ""
     memory_mb: int | None = None
@@ -67,8 +67,6 @@ def problem(settings: Mapping[str, Any]) -> str | None:
         return "command is a list of texts."
     if found := given_problem(dict(settings)):
         return found
-    if found := _variables_problem(settings.get("variables", {})):
-        return found
     options = settings.get("options", {})
     if not isinstance(options, dict) or not all(
         isinstance(v, str | bool) for v in options.values()
@@ -86,15 +84,6 @@ def problem(settings: Mapping[str, Any]) -> str | None:
         value = settings.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             return f"{name} is a whole number of megabytes above 0."
-    return None
-
-
-def _variables_problem(variables: Any) -> str | None:
-    if not isinstance(variables, dict) or not _is_words([*variables, *variables.values()]):
-        return 'variables is an object of texts, e.g. {"MY_AGENT_HOME": "/opt/my-agent"}.'
-    for name in variables:
-        if not _NAME.fullmatch(name) or name.startswith(_FORBIDDEN):
-            return f"{name} is no variable that an agent may be given."
     return None
 
 
@@ -116,6 +105,8 @@ def read(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> Settings:
         install=known.install,
         sign_in=known.sign_in,
         trust=str(settings.get("trust", known.trust)),
+        model_variable=known.model_variable,
+        usual_mode=known.mode,
         **given,
     )
 

@@ -138,7 +138,10 @@ async def configure(
     """Set the profile's model, mode and further options. Raises BackendError for unknown ones."""
     options = {option.id: option for option in getattr(response, "config_options", None) or []}
     wanted: list[tuple[str, str | bool]] = []
-    for what, chosen in (("model", turn.model), ("mode", settings.mode)):
+    # A model that a variable chose is chosen already.
+    model = "" if settings.model_variable else turn.model
+    usual = settings.usual_mode if settings.usual_mode in offered(response).get("modes", []) else ""
+    for what, chosen in (("model", model), ("mode", settings.mode or usual)):
         name = next((id for id, one in options.items() if id == what), None) or next(
             (id for id, one in options.items() if one.category == what), None
         )

@@ -17,6 +17,8 @@ MESSAGE_BYTES = 50_000_000
 STRAY_LINES, REQUESTS = 1_000, 5_000
 #: Answers that may wait for an agent that does not read them.
 UNREAD = 1_000
+#: How the methods of notices begin that the library knows; the others are an agent's own.
+NOTICES = ("session/", "elicitation/", "$/", "_")
 
 Hear = Callable[[dict[str, Any]], None]
 
@@ -107,6 +109,9 @@ class Wire:
             self.requests += 1
             if self.requests > REQUESTS:
                 raise WireError(f"The agent sent more than {REQUESTS} requests in one turn.")
+            if "id" not in message and not message["method"].startswith(NOTICES):
+                self.strayed(clean_text(line[:2_000], 500))
+                return None
         return message
 
     def _split(self, chunk: bytes) -> None:

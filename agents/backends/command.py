@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ DEFAULT_TIMEOUT = 3600.0
 DEFAULT_IDLE = 300.0
 #: Variables of the server that open the server itself.
 OWN_VARIABLES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The sandbox's own program starts with these variables, before anything is confined.
+_FORBIDDEN = ("LD_", "DYLD_", "GLIBC_", "GCONV_", "LOCPATH", "NLSPATH", "TUTTI_")
 #: Bytes of one line; some agents print whole files in one. What is longer is cut.
 MAX_LINE = 4_000_000
 
@@ -183,9 +188,9 @@ def _look(ended: sandbox.Exited, listener: Listener, turn: Turn) -> None:
 
 class CommandBackend:
     """Settings: command (argv template with {prompt_file}, {model}, {cwd}), format (how its
-    output is read, see formats.FORMATS), env (names of variables that are passed on), network,
-    timeout_seconds, idle_seconds, memory_mb (of all its processes together), readable (further
-    paths the agent's program needs)."""
+    output is read, see formats.FORMATS), env (names of variables that are passed on), variables
+    (with their values), network, timeout_seconds, idle_seconds, memory_mb (of all its processes
+    together), readable (further paths the agent's program needs)."""
 
     def run(self, turn: Turn, sink: Sink, stop: Stop) -> Outcome:
         if problem := self.problem(turn.settings):
@@ -249,7 +254,26 @@ def given_problem(settings: dict[str, Any]) -> str | None:
         whole = Path(path).resolve()
         if home.is_relative_to(whole) or (whole.is_relative_to(home) and whole.parent == home):
             return f"{path} holds Tutti's own data and is given to no agent."
+    return _variables_problem(settings.get("variables", {}))
+
+
+def _variables_problem(variables: Any) -> str | None:
+    if not isinstance(variables, dict) or not all(
+        isinstance(one, str) and "\0" not in one for one in [*variables, *variables.values()]
+    ):
+        return 'variables is an object of texts, e.g. {"MY_AGENT_HOME": "/opt/my-agent"}.'
+    for name in variables:
+        if not _NAME.fullmatch(name) or name.startswith(_FORBIDDEN):
+            return f"{name} is no variable that an agent may be given."
     return None
+
+
+def search_path(readable: Iterable[Path], environment: Path | None) -> str:
+    """Programs are found in the readable directories too, for most agents are installed apart."""
+    own = [str(folder) for path in readable for folder in (path, path / "bin",
+           path / "node_modules" / ".bin") if Path(folder).is_dir()]  # fmt: skip
+    first = [str(environment / "bin")] if environment else []
+    return ":".join([*first, *own, "/usr/local/bin:/usr/bin:/bin"])
 
 
 def _last(output: str) -> str:
@@ -268,7 +292,9 @@ def _environment(turn: Turn) -> dict[str, str]:
     allowed = turn.settings.get("env", [])
     passed = {name: os.environ[name] for name in allowed if name in os.environ}
     own = {"HOME": str(turn.home), "LANG": "C.UTF-8", "TERM": "dumb"}
-    return {**passed, **turn.secrets, **own}
+    if readable := [Path(path) for path in turn.settings.get("readable", [])]:
+        own["PATH"] = search_path(readable, turn.environment)
+    return {**passed, **turn.settings.get("variables", {}), **turn.secrets, **own}
 
 
 def refused(trouble: Trouble, words: events.Words) -> BackendError:

@@ -115,8 +115,8 @@ CLAUDE = Format(
         cost="total_cost_usd",
     ),
     failing=(
-        Failing({"type": "result", "is_error": True}, ("result", "errors[]", "subtype"),
-                ("api_error_status",)),
+        Failing({"type": "result", "is_error": True},
+                ("result", "errors[]", "error.message", "subtype"), ("api_error_status",)),
         Failing({"type": "rate_limit_event", "rate_limit_info.status": "rejected"},
                 ("rate_limit_info.rateLimitType",), resets="rate_limit_info.resetsAt",
                 kind="exhausted", final=False, words="Its limit ({said}) is used up."),

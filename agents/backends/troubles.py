@@ -53,8 +53,10 @@ _SIGNS = [
          r"invalid api key|incorrect api key|api key not valid|invalid x-api-key|/login\b"
          r"|not (?:logged|signed) in|authentication[_ ](?:failed|error|required)|unauthenticated"
          r"|(?:token|session|sign-in|login|credentials?) (?:has |have |is )?expired"
-         r"|(?:codex|gemini|claude|opencode) (?:auth )?login|no (?:auth|api) (?:credentials|key)"
-         r"|fatalauthenticationerror|set an auth method|sign in again|log in again"
+         r"|(?:codex|gemini|claude|opencode) (?:auth )?login"
+         r"|no (?:auth|api) (?:credentials|key|type)|fatalauthenticationerror"
+         r"|set an auth method|sign in again|log in again"
+         r"|missing environment variable\W{0,4}\w{0,40}(?:key|token)\b"
          r"|refresh token|" + _status(401)),
         ("exhausted",
          r"usage[_ ]limit|insufficient[_ ]quota|credit balance is too low|out of credits"

@@ -12,17 +12,13 @@ from agents.backends.base import BackendError, Kept, Turn
 from tests.agents import npm
 from tests.agents.modelstub import ANSWER_TOKENS, PROMPT_TOKENS, ModelStub
 
-OPENCODE = "opencode-ai@1.18.33"
 PRICE = {"input": 1.0, "output": 2.0, "cache_read": 0.1}
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def program():
-    folder = npm.installed(OPENCODE) / "node_modules"
-    found = sorted(folder.glob("opencode-*/bin/opencode"), key=lambda path: len(str(path)))
-    assert found, f"{OPENCODE} has no program for this machine"
-    return found[0]
+    return npm.program(npm.OPENCODE, "opencode-*/bin/opencode")
 
 
 @pytest.fixture
