@@ -90,7 +90,7 @@ class QuotaAdmin(ReadOnlyAdmin):
 
 @admin.register(QuotaEntry)
 class QuotaEntryAdmin(ReadOnlyAdmin):
-    list_display = ["id", "quota", "run", "reserved", "spent", "is_estimated", "spent_at",
+    list_display = ["id", "quota", "run", "test", "reserved", "spent", "is_estimated", "spent_at",
                     "expired_at"]  # fmt: skip
     list_filter = ["is_estimated"]
-    list_select_related = ["quota", "run"]
+    list_select_related = ["quota", "run", "test"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 
 from agents import pipeline
-from agents.services import measuring, runs
+from agents.services import measuring, providertests, runs
 
 
 @dramatiq.actor(queue_name="runs", max_retries=0, time_limit=float("inf"))
@@ -22,3 +22,9 @@ def run_execute(run_id: int, fence: int) -> None:
 def checks_measure(measurement_id: int) -> None:
     """Measure a plan's checks; it bounds its own time."""
     measuring.measurement_do(measurement_id)
+
+
+@dramatiq.actor(queue_name="runs", max_retries=0, time_limit=float("inf"))
+def provider_test(test_id: int) -> None:
+    """Test a profile's provider; it bounds its own time."""
+    providertests.test_do(test_id)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db.models import Count, Q, QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncHour
+from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.utils import timezone
 
 from agents import charts
@@ -237,21 +237,26 @@ def active(quota: Quota) -> list[Run]:
 
 
 def shares(quota: Quota) -> list[Share]:
-    """Projects with something spent or reserved in the quota's time, the largest first."""
+    """Projects with something spent or reserved in the quota's time, the largest first.
+
+    Tests of providers count in their project's; those of the site belong to none.
+    """
     live = QuotaEntry.objects.filter(quota=quota, expired_at__isnull=True)
+    live = live.annotate(whose=Coalesce("run__project_id", "test__project_id"))
+    live = live.exclude(whose=None)
     start = budgets.start_of(quota, timezone.now())
     live = live.exclude(spent_at__lt=start) if start else live
-    rows = live.values("run__project_id").annotate(
+    rows = live.values("whose").annotate(
         n=Count("pk"),
         used=Sum("spent"),
         held=Sum("reserved"),
         guessed=Count("pk", filter=Q(is_estimated=True)),
     )
     found = sorted(rows, key=lambda row: -(row["used"] + row["held"]))[:LISTED]
-    projects = Project.objects.in_bulk([row["run__project_id"] for row in found])
+    projects = Project.objects.in_bulk([row["whose"] for row in found])
     return [
         Share(
-            projects[row["run__project_id"]],
+            projects[row["whose"]],
             row["n"],
             amount(row["used"], quota.measure),
             amount(row["held"], quota.measure),

@@ -19,6 +19,8 @@ from agents.api_quotas import router as quotas_router
 from agents.api_quotas import site_router as site_quotas_router
 from agents.api_readiness import router as readiness_router
 from agents.api_site import router as site_router
+from agents.api_tests import router as tests_router
+from agents.api_tests import site_router as site_tests_router
 from projects.api import router as projects_router
 from projects.services.errors import Problem, Refused, Stale
 from reviews.api import router as reviews_router
@@ -41,6 +43,8 @@ api.add_router("/projects", quotas_router)
 api.add_router("/site", site_quotas_router)
 api.add_router("/site", site_router)
 api.add_router("/projects", readiness_router)
+api.add_router("/projects", tests_router)
+api.add_router("/site", site_tests_router)
 
 
 def _error(

@@ -19,7 +19,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from agents.models import Host, Price, Provider, Quota
+from agents.models import Host, Price, Provider, ProviderTest, Quota
 from config.api import api
 from projects.hub import Hub
 from projects.models import Membership, Module, Project, Role
@@ -37,6 +37,7 @@ CART = P | {"module": "cart"}
 RUN, REVIEW, COUPLED, EXCEPTION, BOB = "{run}", "{review}", "{coupled}", "{exception}", "{bob}"
 TOKEN = "{token}"
 QUOTA, ACCOUNT, PRICE, HOST = "{quota}", "{account}", "{price}", "{host}"
+TEST, SITE_TEST = "{test}", "{site_test}"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,10 @@ PAGES = [
     Row("agents:profile-set", "POST", MAINTAINER, P | {"role": "planner"}),
     Row("agents:site-profiles", "GET", ADMIN, {}),
     Row("agents:site-profile-set", "POST", ADMIN, {"role": "planner"}),
+    Row("agents:provider-test-ask", "POST", MAINTAINER, P | {"role": "planner"}),
+    Row("agents:provider-test", "GET", VIEWER, P | {"pk": TEST}),
+    Row("agents:site-provider-test-ask", "POST", ADMIN, {"role": "planner"}),
+    Row("agents:site-provider-test", "GET", ADMIN, {"pk": SITE_TEST}),
     Row("agents:quotas", "GET", VIEWER),
     Row("agents:quota-add", "POST", OWNER, data={"counts": "tokens:day", "limit": 5}),
     Row("agents:quota-preview", "GET", VIEWER),
@@ -260,6 +265,10 @@ API = [
     Row(SITE + "/hosts/{pk}/drain", "POST", ADMIN, {"pk": HOST}, {"draining": True}),
     Row(SITE + "/projects", "GET", ADMIN, {}),
     Row(SITE + "/events", "GET", ADMIN, {}),
+    Row(A + "/{slug}/profiles/{role}/test", "POST", MAINTAINER, P | {"role": "planner"}),
+    Row(A + "/{slug}/tests/{pk}", "GET", VIEWER, P | {"pk": TEST}),
+    Row(SITE + "/profiles/{role}/test", "POST", ADMIN, {"role": "planner"}),
+    Row(SITE + "/tests/{pk}", "GET", ADMIN, {"pk": SITE_TEST}),
     Row(A + "/{slug}/requests", "GET", VIEWER),
     Row(A + "/{slug}/requests/{pk}/answer", "POST", MEMBER, P | {"pk": COUPLED},
         {"granted": False}),
@@ -319,6 +328,8 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
         "account": Provider.objects.create(name="lab").pk,
         "price": Price.objects.create(model="m1", input_per_million=1, output_per_million=2).pk,
         "host": Host.objects.create(name="box").pk,
+        "test": ProviderTest.objects.create(project=project, role="planner", backend="acp").pk,
+        "site_test": ProviderTest.objects.create(role="planner", backend="acp").pk,
         "token": invitation_create(project=project, role=MEMBER, by=make.user("alice")),
     }
 

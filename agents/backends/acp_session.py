@@ -71,8 +71,8 @@ class Session:
         self.conn: Any = None
         self.about: InitializeResponse | None = None
         self.id = ""
-        #: Models and modes that may be chosen.
-        self.offers: dict[str, list[str]] = {}
+        #: Models, modes and further options that may be chosen.
+        self.offers: dict[str, Any] = {}
         self.prompts = 0
         #: Whether it was ordered to end: it lives on for a moment, but takes no prompt any more.
         self.is_ended = False
@@ -120,7 +120,8 @@ class Session:
             raise self._gone(error, turn) from error
         ear.close()
         self.cost = ear.cost if turn.session == self.id else 0.0
-        sink("session", {"id": self.id, **acp_setup.introduced(self.about), **self.offers})
+        about = {"protocol": acp.PROTOCOL_VERSION, **acp_setup.introduced(self.about)}
+        sink("session", {"id": self.id, **about, **self.offers})
 
     async def _open(self, turn: Turn) -> None:
         self.wire = Wire(

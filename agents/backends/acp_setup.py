@@ -203,13 +203,19 @@ def _unknown(sentence: str) -> BackendError:
     return BackendError(text, kind="settings", owner="tutti", permanent=True)
 
 
-def offered(response: Any) -> dict[str, list[str]]:
-    """The models and modes that a session offers, as far as the agent says them."""
-    found: dict[str, list[str]] = {}
-    for option in getattr(response, "config_options", None) or []:
-        for what in ("model", "mode"):
-            if what in (option.id, option.category):
-                found.setdefault(f"{what}s", [clean_text(v, 120) for v in _values(option)[:100]])
+def offered(response: Any) -> dict[str, Any]:
+    """What a session offers, as far as the agent says it: names of models and modes, and options.
+
+    `options` are the names of the values of each further option by its own name.
+    """
+    found: dict[str, Any] = {}
+    for option in (getattr(response, "config_options", None) or [])[:100]:
+        values = [clean_text(value, 120) for value in _values(option)[:100]]
+        what = next((w for w in ("model", "mode") if w in (option.id, option.category)), "")
+        if what:
+            found.setdefault(f"{what}s", values)
+        else:
+            found.setdefault("options", {})[clean_text(option.id, 120)] = values
     modes = getattr(response, "modes", None)
     if modes and "modes" not in found:
         found["modes"] = [clean_text(mode.id, 120) for mode in modes.available_modes[:100]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agents.backends.llm_talk import Talk
 
 #: The kinds of run that this backend can take.
-KINDS = ("decompose", "review", "fix")
+KINDS = ("decompose", "review", "fix", "test")
 POLL_SECONDS = 0.1
 STOP_SECONDS = 0.5
 OUTPUTS = ("tool", "native", "prompted")

@@ -67,7 +67,14 @@ class Proposal(BaseModel):
     plan: PlanFile
 
 
+class Word(BaseModel):
+    """The answer to a test of whether the model can be reached."""
+
+    word: Annotated[str, Field(max_length=500)]
+
+
 ANSWERS: dict[str, type[BaseModel]] = {
+    "test": Word,
     "decompose": Proposal,
     "review": Judgement,
     "fix": Mending,

@@ -31,6 +31,7 @@ OWN = {
     "fix": "Give your change as edits: for each one a path you own, and either the whole new "
     "content, or a search text that occurs exactly once in the file and what replaces it. "
     "Search and replace is better for small changes.",
+    "test": "Give the one word that is asked for as `word`.",
     "decompose": "Leave goal, instructions, policies and replay of the plan out.",
 }
 

@@ -6,6 +6,7 @@ from agents.models.host import Fleet, Host, HostReading
 from agents.models.measurement import Measurement
 from agents.models.profile import Profile
 from agents.models.provider import Price, Provider
+from agents.models.providertest import ProviderTest
 from agents.models.quota import Quota, QuotaEntry
 from agents.models.request import Request
 from agents.models.run import Run, RunLog
@@ -22,6 +23,7 @@ __all__ = [
     "Price",
     "Profile",
     "Provider",
+    "ProviderTest",
     "Quota",
     "QuotaEntry",
     "Request",

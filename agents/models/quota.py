@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from agents.models.provider import Provider
+from agents.models.providertest import ProviderTest
 from agents.models.run import Run
 from projects.models import Project
 
@@ -100,10 +101,22 @@ class Quota(models.Model):
 
 
 class QuotaEntry(models.Model):
-    """What one run reserved and spent of one quota; settled at its end, expired by the window."""
+    """What one run reserved and spent of one quota; settled at its end, expired by the window.
+
+    A test of a provider has one too, without a run: it only ever spends.
+    """
 
     quota = models.ForeignKey(Quota, on_delete=models.CASCADE, related_name="entries")
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="quota_entries")
+    run = models.ForeignKey(
+        Run, null=True, blank=True, on_delete=models.PROTECT, related_name="quota_entries"
+    )
+    test = models.ForeignKey(
+        ProviderTest,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="quota_entries",
+    )
     reserved = models.DecimalField(max_digits=20, decimal_places=6, default=0)
     spent = models.DecimalField(max_digits=20, decimal_places=6, default=0)
     #: The agent did not say what it used, so the estimate counts.
@@ -115,6 +128,13 @@ class QuotaEntry(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["quota", "run"], name="quota_entry_once"),
+            models.CheckConstraint(
+                condition=Q(run__isnull=False, test=None) | Q(run=None, test__isnull=False),
+                name="quota_entry_of_one",
+            ),
+            models.CheckConstraint(
+                condition=Q(run__isnull=False) | Q(reserved=0), name="quota_entry_test_spends"
+            ),
         ]
         indexes = [
             models.Index(

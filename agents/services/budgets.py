@@ -296,8 +296,11 @@ def _counted(
         return None
     if entry.quota.measure == TOKENS:
         return Decimal(tokens)
-    if money is not None:
-        return money
+    return guessed(tokens) if money is None else money
+
+
+def guessed(tokens: int) -> Decimal:
+    """What so many tokens cost at the dearest price that is known; 0 where none is."""
     known = quotas.dearest(_rates(price) for price in Price.objects.all())
     out = int(tokens * quotas.OUTPUT_SHARE)
     return quotas.cost(known, tokens - out, out) or Decimal(0)

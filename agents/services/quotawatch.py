@@ -183,6 +183,7 @@ def _warn(quota: Quota, now: datetime) -> None:
         if not mark.update(warned_at=now):
             return
         live.site_event("quota.warned", topic(quota), live.SYSTEM, **said)
-    latest = QuotaEntry.objects.filter(quota=quota).select_related("run__project").order_by("-pk")
-    if entry := latest.first():
+    latest = QuotaEntry.objects.filter(quota=quota, run__isnull=False).order_by("-pk")
+    entry = latest.select_related("run__project").first()
+    if entry is not None and entry.run is not None:
         _ask(entry.run.project, quota, WARNED, sentence, until)

@@ -111,7 +111,7 @@ def _provider_limit(project: Project, provider_id: int, now: datetime) -> Limit 
         return None
     active = project.active_runs
     if providers.is_walled(provider, now) and provider.wake_at:
-        return Limit("provider", active, _walled(provider, now), {"active": float(active)},
+        return Limit("provider", active, walled(provider, now), {"active": float(active)},
                      provider.wake_at)  # fmt: skip
     if provider.slots is None:
         return None
@@ -120,7 +120,8 @@ def _provider_limit(project: Project, provider_id: int, now: datetime) -> Limit 
     return Limit("provider", active + more, sentence, {"slots": float(provider.slots)})
 
 
-def _walled(provider: Provider, now: datetime) -> str:
+def walled(provider: Provider, now: datetime) -> str:
+    """Until when nothing starts at a provider that said so."""
     assert provider.wake_at is not None
     at = quotas.clock(provider.wake_at, now, "UTC")
     if provider.breaker == Provider.Breaker.EXHAUSTED:
@@ -220,12 +221,12 @@ def _quota_wall(project: Project, quota: Quota, kind: str, need: Estimate, now: 
                     True)  # fmt: skip
     if quota.measure == M.PARALLEL or quota.spent + each <= quota.limit:
         return Wall(Limit(quota.scope, active, quotas.held_up(rule, use), numbers), quota)
-    until = quotas.resets_at(rule, use, each, now, _moments(quota))
+    until = quotas.resets_at(rule, use, each, now, moments(quota))
     sentence = quotas.used_up(rule, use, until, now)
     return Wall(Limit(quota.scope, active, sentence, numbers, until), quota, True)
 
 
-def _moments(quota: Quota) -> list[tuple[datetime, Decimal]]:
+def moments(quota: Quota) -> list[tuple[datetime, Decimal]]:
     """When what counts in a rolling window was spent."""
     if quota.period != Quota.Period.WINDOW:
         return []

@@ -13,8 +13,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.backends import KINDS
-from agents.models import Profile, Provider
-from agents.services import profiles
+from agents.backends.agents_known import KNOWN, Known
+from agents.models import Profile, Provider, ProviderTest
+from agents.services import profiles, providertests
 from projects import access
 from projects.access import HtmxRequest
 from projects.models import Project, Role
@@ -33,6 +34,27 @@ class ProfileForm:
     provider: str = ""
     problem: str = ""
     is_saved: bool = False
+    is_filled: bool = False
+    test: ProviderTest | None = None
+
+    @property
+    def agent(self) -> str:
+        """The ready-made agent that the settings name; empty for none."""
+        try:
+            value = json.loads(self.settings or "{}")
+        except (ValueError, RecursionError):
+            return ""
+        name = value.get("agent") if isinstance(value, dict) else ""
+        return name if isinstance(name, str) and name in KNOWN else ""
+
+    @property
+    def known(self) -> Known | None:
+        """How the agent is installed and signed in, where it is a ready-made one."""
+        return KNOWN.get(self.agent) if self.backend == "acp" else None
+
+    @property
+    def test_status(self) -> str:
+        return providertests.status_of(self.test) if self.test else ""
 
 
 def _forms(project: Project | None) -> list[ProfileForm]:
@@ -41,13 +63,16 @@ def _forms(project: Project | None) -> list[ProfileForm]:
     )
     own = {row.role: row for row in rows}
     site = {row.role: row for row in Profile.objects.filter(project=None)}
+    tests = providertests.tests_of(project)
     forms = []
     for role in Profile.Role:
         fallback = Profile(role=role, backend="replay", model=profiles.DEFAULT_MODELS[role])
         shown = own.get(role) or site.get(role) or fallback
         text = json.dumps(shown.settings, indent=2) if shown.settings else ""
         provider = shown.provider.name if shown.provider else ""
-        forms.append(ProfileForm(role, shown.backend, shown.model, text, role in own, provider))
+        made = ProfileForm(role, shown.backend, shown.model, text, role in own, provider)
+        made.test = tests.get(role)
+        forms.append(made)
     return forms
 
 
@@ -56,7 +81,8 @@ def _page(
 ) -> HttpResponse:
     name = "agents/profiles.html" + ("#profiles" if request.htmx else "")
     accounts = Provider.objects.order_by("name")
-    context = {"project": project, "forms": forms, "kinds": sorted(KINDS), "accounts": accounts}
+    context = {"project": project, "forms": forms, "kinds": sorted(KINDS), "accounts": accounts,
+               "agents": KNOWN}  # fmt: skip
     return render(request, name, context, status=status)
 
 
@@ -66,6 +92,8 @@ def _set(request: HtmxRequest, project: Project | None, role: str) -> HttpRespon
     backend = request.POST.get("backend", "")
     model = request.POST.get("model", "").strip()
     text = request.POST.get("settings", "").strip()
+    if "fill" in request.GET:
+        return _fill(request, project, role, model, text)
     try:
         provider = _provider(request.POST.get("provider"))
         profiles.profile_set(
@@ -85,6 +113,37 @@ def _set(request: HtmxRequest, project: Project | None, role: str) -> HttpRespon
     return _page(request, project, forms)
 
 
+def _fill(
+    request: HtmxRequest, project: Project | None, role: str, model: str, text: str
+) -> HttpResponse:
+    """Show a role's form with what a ready-made agent needs; nothing is saved."""
+    name = request.POST.get("agent", "")
+    forms = _forms(project)
+    mine = next(form for form in forms if form.role == role)
+    mine.backend, mine.model, mine.settings = request.POST.get("backend", ""), model, text
+    mine.provider = request.POST.get("provider", "")
+    try:
+        if name not in KNOWN:
+            raise Refused("Choose one of the ready-made agents first.")
+        mine.settings = json.dumps(_filled(name, _settings(text)), indent=2)
+    except Refused as error:
+        mine.problem = error.message
+        return _page(request, project, forms, 422)
+    if mine.backend == "replay":
+        mine.model = ""  # No agent offers the name of a recorded one.
+    mine.backend, mine.is_filled = "acp", True
+    return _page(request, project, forms)
+
+
+def _filled(name: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Settings for an agent: what was set of the host and of limits stays, the command does not."""
+    kept = {key: value for key, value in before.items() if key not in ("agent", "command")}
+    found: dict[str, Any] = {"agent": name}
+    if not KNOWN[name].command:
+        found["command"] = ["my-agent", "acp"]
+    return {**found, "network": True, "readable": ["/opt/agents"], **kept}
+
+
 def _provider(name: str | None) -> Provider | Literal["keep"] | None:
     """The account of this name, none for an empty one, as it is when the form does not ask.
 
@@ -101,12 +160,19 @@ def _provider(name: str | None) -> Provider | Literal["keep"] | None:
 def _settings(text: str) -> dict[str, Any]:
     """Raises Refused for what is not a JSON object."""
     try:
-        value = json.loads(text or "{}")
+        value = json.loads(text or "{}", parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Refused(f"The settings are not JSON: {error.msg} at {where}.") from None
     except (ValueError, RecursionError) as error:
         raise Refused(f"The settings are not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise Refused('The settings are a JSON object, like {"timeout_seconds": 600}.')
     return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number that can be kept")
 
 
 @login_required
