@@ -71,8 +71,10 @@ def test_a_person_answers_a_running_agent(team):
     def person():
         request = until(lambda: Request.objects.filter(answered_at=None).first(), seconds=60)
         assert request is not None
-        waits = Attention.objects.get(topic=request.topic).deadline - request.asked_at
-        answered.append((request.question, request.run.status, round(waits.total_seconds())))
+        deadline = Attention.objects.get(topic=request.topic).deadline
+        assert deadline is not None
+        waits = (deadline - request.asked_at).total_seconds()
+        answered.append((request.question, request.run.status, round(waits)))
         request_answer(request, granted=True, by=stage.owner)
         connection.close()
 
