@@ -197,7 +197,8 @@ def test_an_agent_that_only_resumes_goes_on_in_its_session_too(stage):
 
 def test_no_more_agents_start_at_once_than_the_host_may(tutti_home, settings):
     settings.TUTTI_STARTS_PER_HOST = 1
-    is_in, orders = threading.Event(), [None]
+    is_in = threading.Event()
+    orders: list[str | None] = [None]
 
     def start():
         with start_slot(lambda: orders[0]):
