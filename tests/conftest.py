@@ -11,6 +11,8 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 from config import embedded
@@ -79,6 +81,11 @@ def service_env(transactional_db: None) -> dict[str, str]:
 settings.PASSWORD_HASHERS = ["tests.hashers.QuickHasher"]
 # So would a look at each static file, once for each client that a test makes.
 settings.WHITENOISE_AUTOREFRESH = True
+# How quickly a busy machine makes up examples says nothing of what is tested.
+hypothesis_settings.register_profile(
+    "tutti", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tutti")
 
 
 # --- The cast: alice owns, bob is a member, charlie is a stranger --------------------------------
