@@ -41,7 +41,7 @@ set -e
 $GIT cat-file -e "$1^{commit}" || { echo 'TUTTI lost commit'; exit 71; }
 find .git -name '*.lock' -type f -delete
 $GIT add -A . || { rm -f .git/index; again $GIT read-tree "$1"; again $GIT add -A .; }
-tree=$($GIT write-tree)
+tree=$(again $GIT write-tree)
 [ "$tree" != "$($GIT rev-parse --verify "$1^{tree}")" ] || exit 60
 new=$($GIT commit-tree "$tree" -p "$1")
 $GIT update-ref --no-deref refs/tutti/out "$new"
