@@ -9,15 +9,17 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from django.db import transaction
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 
 from agents.models import Host, Price, Provider, ProviderTest, Quota
 from config.api import api
@@ -298,8 +300,32 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source
 
 
+@pytest.fixture(scope="module")
+def rows(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, team: Path
+) -> Iterator[dict[str, Any]]:
+    """Make one world for all tests of this file: making it takes longer than most of them."""
+    place = team.parent / "home"
+    home = override_settings(TUTTI_HOME=place, TUTTI_SOURCE_ROOTS=[team.parent])
+    place.mkdir()
+    with django_db_blocker.unblock(), home, transaction.atomic():
+        yield made_world(team)
+        transaction.set_rollback(True)
+
+
 @pytest.fixture
-def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
+def world(rows: dict[str, Any], db: None, team: Path) -> dict[str, Any]:
+    """The world as it was made, whatever the test before did to it: `db` takes that back."""
+    hub_renew(team, Project.objects.get(slug="shop"))
+    return rows
+
+
+def hub_renew(team: Path, project: Project) -> None:
+    shutil.rmtree(project.hub_path, ignore_errors=True)
+    shutil.copytree(team.parent / "hub.git", project.hub_path)
+
+
+def made_world(team: Path) -> dict[str, Any]:
     """A project in which every route has something to act on; gives ids of its rows by name."""
     people = {name: role for name, role in CAST.items() if role and name != "root"}
     project = make.project(people=people)
@@ -307,7 +333,7 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
     make.user("charlie")
     make.project("attic", people=people, archived_at=timezone.now())
     Project.objects.update(source=str(team))
-    shutil.copytree(team.parent / "hub.git", project.hub_path)
+    hub_renew(team, project)
     cart = make.module(make.plan(project), "cart", "reviewing", lane="money")
     desk = make.module(cart.plan, "desk", "needs_person", resume_to="building")
     parked = make.run(desk, status="parked", ended_at=timezone.now())
@@ -316,7 +342,13 @@ def world(db: None, tutti_home: Path, team: Path) -> dict[str, Any]:
     for name in ("m1", "m2"):
         values = {"owns": [f"{name}.py"], "tests": [f"tests/test_{name}.py"], "checks": ["true"]}
         plans.contract_save(draft, name, make.user("bob"), values, create=True)
+    cookies = {}
+    for name in CAST.keys() - {"nobody"}:
+        client = Client()
+        client.force_login(make.user(name))
+        cookies[name] = client.cookies
     return {
+        "cookies": cookies,
         "run": running.pk,
         "review": make.review(cart).pk,
         "coupled": make.request(parked, "coupled", data={"modules": ["cart"]}).pk,
@@ -344,9 +376,8 @@ def address(row: Row, world: dict[str, Any]) -> str:
 
 def send(row: Row, world: dict[str, Any], name: str, verb: str = "") -> Any:
     """Answer of one actor, with everything that it wrote taken back."""
-    client = Client(raise_request_exception=True)
-    if name != "nobody":
-        client.force_login(make.user(name))
+    client = Client()
+    client.cookies = SimpleCookie(world["cookies"].get(name))
     body, kind = urlencode(row.data), "application/x-www-form-urlencoded"
     if row.is_api:
         body, kind = json.dumps(row.data), "application/json"
