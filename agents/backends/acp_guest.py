@@ -25,13 +25,12 @@ from acp.schema import (
 )
 
 from agents.backends.acp_events import paths_of
+from agents.backends.acp_settings import ALLOW, ASK, DENY
 from agents.backends.base import Ask, Question
 from agents.backends.events import Words
 from projects.text import clean_text
 from reviews.ownership import matches
 
-ALLOW, DENY, ASK = "allow", "deny", "ask"
-POLICIES = (ALLOW, ASK, DENY)
 CHANGES = ("edit", "delete", "move")
 FILE_BYTES = 10_000_000
 QUESTIONS = 100

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.backends.acp_guest import POLICIES
 from agents.backends.agents_known import KNOWN
 from agents.backends.command import given_problem
 
+ALLOW, DENY, ASK = "allow", "deny", "ask"
+POLICIES = (ALLOW, ASK, DENY)
 QUALITIES = ("exact", "last_step", "estimated", "unknown")
 _SECONDS = {
     "timeout_seconds": 3600.0,
