@@ -83,6 +83,7 @@ def test_plan_is_edited_submitted_and_approved(server, page, shop, alice, shot):
     shot("module-form")
     page.get_by_role("button", name="Save the module").click()
     expect(page.locator("#module-m1")).to_contain_text("A better first")
+    page.wait_for_load_state()  # A click before the page's scripts ran would say nothing.
     page.get_by_role("button", name="Submit for approval").click()
     expect(page.locator("#decide")).to_contain_text("Waits for a maintainer")
     shot("plan-submitted")
