@@ -22,8 +22,8 @@ demo: $(READY) ## Run the main job on a bundled project (ARGS=--exit ends by its
 dev: $(READY) ## Serve everything on this machine until Ctrl-C
 	@exec $(PY) manage.py dev $(ARGS)
 
-test: $(READY) ## Run every test, in two processes (ARGS= goes to pytest)
-	@exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(READY) ## Run every test, in three processes: some only wait (ARGS= goes to pytest)
+	@exec $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## Check format, lint, types, imports, migrations, templates
 	$(PY) -m ruff format --check .

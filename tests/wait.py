@@ -9,8 +9,10 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def until(condition: Callable[[], Value], *, seconds: float = 20, what: str = "") -> Value:
-    """Return the condition's first true value.
+def until(
+    condition: Callable[[], Value], *, seconds: float = 20, what: str = "", every: float = 0.02
+) -> Value:
+    """Return the condition's first true value; it is asked again after `every` seconds.
 
     Raises:
         AssertionError: when there is none in time.
@@ -18,5 +20,5 @@ def until(condition: Callable[[], Value], *, seconds: float = 20, what: str = ""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"Waited {seconds:g} s for {what or condition}."
-        time.sleep(0.02)
+        time.sleep(every)
     return value

@@ -59,8 +59,10 @@ def told(stage: Stage, *arguments: str) -> list[str]:
 
 
 def test_every_way_tells_the_same_numbers(finished: Stage, client, tmp_path):
+    assert_told_apart(finished)
     assert_same_from_the_record(finished, tmp_path)
     assert_same_on_the_page(finished, client)
+    assert_within_bounds(finished)
 
 
 def assert_same_from_the_record(finished: Stage, tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def assert_same_from_the_record(finished: Stage, tmp_path: Path) -> None:
     assert len(json.loads(first.read_text())["runs"]) == Run.objects.count()
 
 
-def test_figures_are_told_apart_and_lie_within_their_bounds(finished: Stage):
+def assert_told_apart(finished: Stage) -> None:
     found = figures.figures(finished.plan)
     assert found.is_replayed and found.by_purpose["fix"].runs == 1
     # The second turn of a's build, and the second review of c.
@@ -85,6 +87,8 @@ def test_figures_are_told_apart_and_lie_within_their_bounds(finished: Stage):
     assert found.total.tokens == sum(s.tokens for s in found.by_role.values()) == 110 * 18
     assert found.total.cost is None and found.total.unpriced == 17
 
+
+def assert_within_bounds(finished: Stage) -> None:
     facts = figures.facts(finished.plan)
     found = economics(facts)
     assert 0 < found.bound.seconds <= found.wall_clock

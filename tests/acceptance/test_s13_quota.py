@@ -20,6 +20,7 @@ from agents.workspaces import Workspace
 from projects.models import Attention, Module, SiteEvent
 from tests import factories
 from tests.acceptance.stage import Stage, Turn, code, given
+from tests.wait import until
 
 SLACK = timedelta(seconds=0.3)
 
@@ -64,11 +65,12 @@ def account(stage: Stage, folder: Path, kind: str, seconds: float) -> Provider:
     return acme
 
 
-def work_until_merged(stage: Stage, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while set(stage.statuses().values()) != {"merged"}:
-        assert time.monotonic() < deadline, stage.statuses()
+def work_until_merged(stage: Stage) -> None:
+    def is_merged() -> bool:
         stage.work()
+        return set(stage.statuses().values()) == {"merged"}
+
+    until(is_merged, seconds=60, what="all to be merged", every=0.2)
 
 
 def sent(stage: Stage, slugs: str) -> list[datetime]:
@@ -87,9 +89,9 @@ def test_a_storm_of_429_starts_nothing_into_the_wall_and_ends_well(team, tmp_pat
     assert {(run.status, run.reason_owner) for run in refused} == {("interrupted", "provider")}
     throttled = SiteEvent.objects.filter(kind="provider.throttled")
     (wall,) = throttled
-    until = datetime.fromisoformat(wall.data["until"])
-    assert until > wall.at + timedelta(seconds=1)
-    into = [at for at in sent(stage, "abcd") if wall.at + SLACK < at < until - SLACK]
+    end = datetime.fromisoformat(wall.data["until"])
+    assert end > wall.at + timedelta(seconds=1)
+    into = [at for at in sent(stage, "abcd") if wall.at + SLACK < at < end - SLACK]
     assert into == [], "nothing is sent into a wall that is known"
     assert not Module.objects.filter(failures__gt=0).exists()
     assert not Run.objects.filter(status="failed").exists()
@@ -113,8 +115,8 @@ def test_an_exhausted_account_pauses_its_runs_and_wakes_them(team, tmp_path):
     )  # fmt: skip
     assert "The provider acme is used up: paused, another run goes on at" in paused.reason
     told = SiteEvent.objects.get(kind="provider.exhausted")
-    until = datetime.fromisoformat(told.data["until"])
-    assert [at for at in sent(stage, "ab") if told.at + SLACK < at < until - SLACK] == []
+    end = datetime.fromisoformat(told.data["until"])
+    assert [at for at in sent(stage, "ab") if told.at + SLACK < at < end - SLACK] == []
     assert SiteEvent.objects.filter(kind="provider.woken").count() == 1
     assert not Module.objects.filter(failures__gt=0).exists()
     acme.refresh_from_db()

@@ -74,7 +74,7 @@ def at_work(team: Stage) -> Iterator[None]:
 
     def work() -> None:
         try:
-            while not leave.is_set() and set(team.statuses().values()) != {"merged"}:
+            while not leave.wait(0.1) and set(team.statuses().values()) != {"merged"}:
                 team.work(seconds=120)
         except BaseException as error:
             failed.append(error)
@@ -140,9 +140,7 @@ def test_the_youngest_gives_way_and_all_ends_well(team) -> None:
         module = Module.objects.get(slug=yielded.module.slug)
         assert (module.failures, module.paused_at, module.status) == (0, None, "building")
         (team.folder / "agent" / "released").touch()
-        until(
-            lambda: all_merged(team), seconds=90, what="all merged",
-        )  # fmt: skip
+        until(lambda: all_merged(team), seconds=90, what="all merged", every=0.2)
     assert not Run.objects.filter(status__in=["failed", "stalled", "cancelled"]).exists()
     assert len(team.runs("hog", "build")) == 1
     assert team.runs("hog", "build")[0].memory_peak_mb > 700

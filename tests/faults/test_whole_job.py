@@ -82,10 +82,9 @@ def assert_rebuilt(tutti: Installation, example: Prepared, slug: str, done: dict
     assert [one["status"] for one in ends] == ["succeeded"]
 
 
-@pytest.mark.parametrize("name", ["boltons", "marshmallow"])
-def test_the_library_is_rebuilt_as_upstream_wrote_it(tutti, name):
-    example = prepare(name, HOME)
-    assert_rebuilt(tutti, example, name, run(tutti, example, name, 5))
+def test_the_library_is_rebuilt_as_upstream_wrote_it(tutti):
+    example = prepare("boltons", HOME)
+    assert_rebuilt(tutti, example, "boltons", run(tutti, example, "boltons", 5))
 
 
 def test_the_ceiling_changes_neither_the_tree_nor_the_tokens(tutti):
