@@ -64,9 +64,16 @@ def sql_deleting(style: Any, tables: list[str], **options: Any) -> list[str]:
 
     Those that Django would fill again at once, with the same rows, stay as they are.
     """
-    tables = [name for name in tables if name not in {"django_content_type", "auth_permission"}]
-    deletes = "; ".join(f"DELETE FROM {connection.ops.quote_name(table)}" for table in tables)
-    return [f"SET LOCAL session_replication_role = replica; {deletes}"] if tables else []
+    kept = {"django_content_type", "auth_permission"}
+    names = [connection.ops.quote_name(table) for table in tables if table not in kept]
+    if not names:
+        return []
+    return [
+        # As TRUNCATE does: it waits for whoever still writes.
+        f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE",
+        "SET LOCAL session_replication_role = replica",
+        "; ".join(f"DELETE FROM {name}" for name in names),
+    ]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import pytest
 from django.conf import settings
 from django.db import connection
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.wait import until
 
@@ -71,6 +72,15 @@ def page(browser: Browser, complaints: list[str], tmp_path: Path) -> Iterator[Pa
     # A deadline, not a goal: the machine may be busy with the rest of the tests.
     page.set_default_timeout(30_000)
     expect.set_options(timeout=15_000)
+
+    def say(what: str, request: Request) -> None:
+        # pytest shows it with a test that fails.
+        if request.resource_type in {"document", "fetch", "xhr"}:
+            print(f"{time.strftime('%X')} {what} {request.method} {request.url}")
+
+    page.on("request", lambda request: say("asks", request))
+    page.on("response", lambda answer: say(f"gets {answer.status} for", answer.request))
+    page.on("requestfailed", lambda request: say(f"{request.failure}:", request))
 
     def note(message: ConsoleMessage) -> None:
         # Who leaves a page while its socket still connects cuts it off; that is no fault.
