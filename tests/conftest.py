@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,12 @@ os.environ.setdefault("TUTTI_ALLOW_UNCONFINED", "yes")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that two processes end together; the rest stays random."""
     items.sort(key=lambda item: "faults" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage pass over what stays loaded until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 # --- Servers -------------------------------------------------------------------------------------
