@@ -25,8 +25,9 @@ os.environ.setdefault("TUTTI_ALLOW_UNCONFINED", "yes")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that two processes end together; the rest stays random."""
-    items.sort(key=lambda item: "faults" not in item.path.parts)
+    """Begin with what takes longest, so that all processes end together; the rest stays random."""
+    folders = ("faults", "browser", "acceptance")
+    items.sort(key=lambda item: [folder not in item.path.parts for folder in folders])
 
 
 def pytest_collection_finish() -> None:

@@ -26,7 +26,7 @@ from tests import factories
 ROLES = {"tests": "planner", "build": "executor"}
 STUB = "def answer():\n    raise NotImplementedError\n"
 CREW = 8
-TICK_SECONDS = 0.4
+TICK_SECONDS = 1.0
 
 
 def code(name: str) -> str:
