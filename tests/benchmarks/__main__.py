@@ -71,7 +71,7 @@ def measured(home: Path, options: argparse.Namespace) -> Iterator[Row]:
     try:
         installation.open()
         if options.only in (None, "demo"):
-            demos = [jobs.run(installation, "boltons") for _ in range(1 if options.quick else 2)]
+            demos = [jobs.run(installation, "boltons") for _ in range(1 if options.quick else 3)]
             yield from jobs.bound_rows(demos)
             yield from jobs.hand_off_rows(demos, settings.TUTTI_TICK_SECONDS)
         if options.only in (None, "ceiling"):
