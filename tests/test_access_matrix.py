@@ -307,7 +307,7 @@ def rows(
     """Make one world for all tests of this file: making it takes longer than most of them."""
     place = team.parent / "home"
     home = override_settings(TUTTI_HOME=place, TUTTI_SOURCE_ROOTS=[team.parent])
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     with django_db_blocker.unblock(), home, transaction.atomic():
         yield made_world(team)
         transaction.set_rollback(True)
