@@ -2,8 +2,10 @@
 (() => {
   let pressed = null;
   const note = (event) => {
-    pressed = event.target.closest("button[hx-post], form[hx-post] button") ?? pressed;
-    if (pressed?.form) event.preventDefault();
+    const button = event.target.closest("button[hx-post], form[hx-post] button");
+    if (!button) return;
+    pressed = button;
+    event.preventDefault();
   };
   addEventListener("click", note, true);
   // It reaches the window after the document, where htmx has taken the page over by now.

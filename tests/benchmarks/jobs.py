@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +11,7 @@ from agents.models import Run
 from examples.prepare import prepare
 from projects.models import Event, Project
 from tests.benchmarks.rows import Row, median, percentile, row
-from tests.faults.installation import Installation
+from tests.faults.installation import Installation, replayed
 
 #: What lets another run start: the end of one, its slot given back, and the plan's own steps.
 RELEASES = frozenset(
@@ -42,8 +41,7 @@ def run(
     """Run the demo to its end, with another speed or without a scene when told so."""
     if scale is not None:
         plan = prepare(example, installation.home).plan_file
-        text = re.sub(r"scale: [0-9.]+", f"scale: {scale:g}", plan.read_text())
-        plan.write_text(re.sub(r"leave_out: \[.*\]", f"leave_out: [{leave_out}]", text))
+        plan.write_text(replayed(plan.read_text(), scale=scale, leave_out=leave_out))
     path = installation.home / "figures.json"
     words = ["demo", example, "--exit", "--fresh", "--ceiling", str(ceiling)]
     process = installation.start(*words, "--port", "0", "--json", str(path), log=example)

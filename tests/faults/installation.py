@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -264,6 +265,14 @@ class Installation:
             ["git", f"--git-dir={hub}", *words], capture_output=True, text=True, check=True
         )
         return done.stdout
+
+
+def replayed(plan: str, *, scale: float, leave_out: str = "") -> str:
+    """An example's plan file with its recordings at another speed, without the scenes named."""
+    plan, speeds = re.subn(r"scale: [0-9.]+", f"scale: {scale:g}", plan)
+    plan, scenes = re.subn(r"leave_out: \[.*\]", f"leave_out: [{leave_out}]", plan)
+    assert (speeds, scenes) == (1, 1), "The plan file has one speed and one list of scenes."
+    return plan
 
 
 def record(folder: Path, name: str, seconds: float) -> None:

@@ -12,7 +12,7 @@ import redis
 from config import embedded, processes
 from examples.prepare import prepare
 from tests.acceptance.stage import code, need, part, proof
-from tests.faults.installation import Installation, kill_group
+from tests.faults.installation import Installation, kill_group, replayed
 from tests.wait import until
 
 pytestmark = [
@@ -176,8 +176,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(tutti: Installation) 
 def test_a_killed_demo_goes_on_with_the_same_project(tutti: Installation) -> None:
     """And what comes out is the library, file by file."""
     prepared = prepare("itsdangerous", tutti.home)
-    text = prepared.plan_file.read_text()
-    prepared.plan_file.write_text(text.replace("scale: 1.0", "scale: 0.2"))
+    prepared.plan_file.write_text(replayed(prepared.plan_file.read_text(), scale=0.2))
     words = ("demo", "itsdangerous", "--exit", "--port", "0")
     first = tutti.start(*words, log="itsdangerous")
     tutti.wait_for_status("itsdangerous", ["building"])

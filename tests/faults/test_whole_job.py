@@ -12,7 +12,7 @@ import pytest
 
 from config import embedded
 from examples.prepare import Prepared, prepare
-from tests.faults.installation import Installation
+from tests.faults.installation import Installation, replayed
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -30,26 +30,13 @@ def tutti(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made.close()
 
 
-def plan_file(tutti: Installation, example: Prepared, name: str, *, leave_out: str) -> Path:
-    """The example's plan at a speed for tests, without some of its scenes."""
-    text = example.plan_file.read_text()
-    whole = text.replace("scale: 1.5", "scale: 0.1").replace("scale: 1.0", "scale: 0.1")
-    assert whole != text
-    if leave_out:
-        assert "leave_out: []" in whole
-        whole = whole.replace("leave_out: []", f"leave_out: [{leave_out}]")
-    path = tutti.home / f"{name}.yaml"
-    path.write_text(whole)
-    return path
-
-
-def run(
-    tutti: Installation, example: Prepared, slug: str, ceiling: int, *, leave_out: str = ""
-) -> dict[str, Any]:
+def run(tutti: Installation, example: Prepared, slug: str, ceiling: int) -> dict[str, Any]:
     """Create, approve and run a project until its end; returns what --json wrote."""
+    plan = tutti.home / f"{slug}.yaml"
+    plan.write_text(replayed(example.plan_file.read_text(), scale=0.1))
     tutti.commands(
         ["project_create", slug, "--source", str(example.repo), "--owner", "owner",
-         "--plan", str(plan_file(tutti, example, slug, leave_out=leave_out)),
+         "--plan", str(plan),
          "--environment", str(example.environment)]
     )  # fmt: skip
     figures = tutti.home / f"{slug}.json"
