@@ -165,7 +165,7 @@ def kill():
 
 def daemon():
     subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", "import time; time.sleep(98711)"],
+        [sys.executable, "-I", "-S", "-c", "import time; time.sleep(98711)", __file__],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from agents import sandbox
@@ -22,6 +22,7 @@ from agents.backends.acp_guest import decide
 from agents.backends.agents_known import KNOWN
 from agents.backends.base import BackendError, Kept, Turn, joined
 from agents.startslots import start_slot
+from tests.living import living
 from tests.wait import until
 
 AGENT = Path(__file__).with_name("acp_agent.py")
@@ -34,6 +35,8 @@ class Stage:
         self.workspace, self.home = folder / "ws", folder / "agent"
         self.workspace.mkdir()
         self.home.mkdir()
+        # A copy of its own tells its processes from those of tests that run at the same time.
+        self.agent = Path(shutil.copy(AGENT, folder))
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.kept = Kept()
         self.order: str | None = None
@@ -52,8 +55,8 @@ class Stage:
         steers=None,
         **settings,
     ):
-        command = [sandbox.python(), "-I", "-S", str(AGENT), *words]
-        values = {"command": command, "readable": [str(AGENT)], "start_seconds": 30, **settings}
+        command = [sandbox.python(), "-I", "-S", str(self.agent), *words]
+        values = {"command": command, "readable": [str(self.agent)], "start_seconds": 30, **settings}
         turn = Turn(text, "m", "build", "executor", 1, model, self.workspace, self.home, values,
                     session=session, follow_up=follow_up, owns=("owned.txt", "src/**"),
                     kept=self.kept, ask=ask, secrets=secrets or {},
@@ -113,19 +116,7 @@ def stage(tutti_home, tmp_path):
     found = Stage(tmp_path)
     yield found
     found.kept.close()
-    assert living() == []
-
-
-def living():
-    """Agents of these tests, and their daemons, that are still alive."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if any(str(AGENT) in word or "98711" in word for word in process.cmdline()):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
+    assert living(found.agent) == []
 
 
 def test_a_turn_gives_its_answer_usage_and_cost(stage):
@@ -169,9 +160,9 @@ def test_one_process_takes_the_turns_of_a_run_and_remembers(stage):
     assert len({line for line in stage.said.splitlines() if line.startswith("pid")}) == 2
     assert "prompts 2" in stage.said
     assert "again" in (stage.home / "sessions.json").read_text()
-    assert len(living()) > 0
+    assert len(living(stage.agent)) > 0
     stage.kept.close()
-    assert living() == []
+    assert living(stage.agent) == []
 
 
 def test_a_session_survives_the_death_of_its_process(stage):
@@ -248,7 +239,7 @@ def test_a_turn_that_fails_says_why(stage, word, kind, says):
     error = stage.fails(word)
     assert (error.kind, error.owner) == (kind, "agent")
     assert says in str(error)
-    assert living() == []
+    assert living(stage.agent) == []
 
 
 @pytest.mark.parametrize(
@@ -418,7 +409,7 @@ def test_a_secret_is_in_no_row_wherever_the_agent_cuts_it(stage):
 
 def test_an_agent_that_died_between_two_turns_is_started_again(stage):
     first = stage.turn("one")
-    for pid in living():
+    for pid in living(stage.agent):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     until(lambda: not stage.kept.is_alive)

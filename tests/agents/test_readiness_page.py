@@ -106,7 +106,11 @@ def test_short_form_says_only_what_is_to_mend(shop):
     assert 'data-src="/projects/shop/readiness/panel/"' in page
     assert 'id="open-checks-prove"' in page and 'id="open-plan"' not in page
     again = client("vera").get("/projects/shop/readiness/panel/", **LIVE).content.decode()
-    assert "data-src" not in again and again.strip() in page
+    assert "data-src" not in again and timeless(again).strip() in timeless(page)
+
+
+def timeless(page: str) -> str:
+    return re.sub(r"<time .*?</time>", "", page)
 
 
 def test_api_gives_the_same_points(shop):

@@ -14,6 +14,7 @@ import pytest
 
 from agents import processes, sandbox
 from agents.streams import Kept, Lines
+from tests.living import living
 from tests.wait import until
 
 confined_only = pytest.mark.skipif(
@@ -34,17 +35,6 @@ def level(request, monkeypatch):
 def sh(command, tmp_path, **options):
     options.setdefault("timeout_seconds", 20)
     return sandbox.run(["/bin/sh", "-c", command], workspace=tmp_path, **options)
-
-
-def alive(token):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if any(token in word for word in process.cmdline()):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_a_command_ends_with_its_code_and_output(tmp_path, level):
@@ -141,7 +131,7 @@ def test_a_command_that_hangs_is_ended(tmp_path, level):
     done = sh("sleep 98701", tmp_path, timeout_seconds=0.3, grace_seconds=0.5)
     assert done.reason == "timeout"
     assert done.seconds < 3
-    assert alive("98701") == []
+    assert living("98701") == []
 
 
 def test_a_silent_command_is_ended(tmp_path, level):
@@ -166,7 +156,7 @@ def test_daemons_end_with_the_command(tmp_path, level):
     done = sh(command, tmp_path)
     assert (done.code, done.reason) == (0, None)
     assert done.seconds < 5
-    assert alive("98703") == []
+    assert living("98703") == []
 
 
 @pytest.mark.parametrize("command", ["kill -9 0", "kill -9 -1", "kill -9 $$", "kill -9 $PPID"])
@@ -175,7 +165,7 @@ def test_a_check_that_kills_its_own_group_harms_nobody(tmp_path, command):
         pytest.skip("kill -1 is for namespaces alone")
     done = sh(command + "; sleep 98704", tmp_path, timeout_seconds=1, grace_seconds=0.2)
     assert done.code != 0
-    assert alive("98704") == []
+    assert living("98704") == []
 
 
 def test_a_stop_is_obeyed_within_a_moment(tmp_path, level):
@@ -264,7 +254,7 @@ def test_a_fork_bomb_is_ended(tmp_path, level):
     bomb = "for i in $(seq 60); do sleep 98705 & done; wait"
     done = sh(bomb, tmp_path, limits=sandbox.Limits(processes=40))
     assert done.reason == "processes"
-    assert alive("98705") == []
+    assert living("98705") == []
 
 
 def test_files_and_cpu_are_limited(tmp_path, level):
@@ -306,12 +296,12 @@ def test_a_killed_worker_leaves_no_agent(tmp_path, level):
         " workspace=Path(sys.argv[1]))"
     )
     worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path.cwd())
-    until(lambda: len(alive("98706")) >= 2, what="the agent")
+    until(lambda: len(living("98706")) >= 2, what="the agent")
     worker.kill()
     worker.wait()
     if level == "unconfined":
-        until(lambda: processes.end_orphans() or not alive("98706"))
-    until(lambda: not alive("98706"), seconds=5, what="the agent's end")
+        until(lambda: processes.end_orphans() or not living("98706"))
+    until(lambda: not living("98706"), seconds=5, what="the agent's end")
     assert processes.remove_scratch() >= 1
     assert list(Path(tempfile.gettempdir()).glob(f"tutti-scratch-{worker.pid}-*")) == []
 
@@ -322,7 +312,7 @@ def test_an_exception_of_the_listener_ends_the_command(tmp_path, level):
 
     with pytest.raises(ValueError, match="x"):
         sh("echo x; sleep 98707", tmp_path, on_line=refuse)
-    assert alive("98707") == []
+    assert living("98707") == []
 
 
 def test_a_runner_runs_a_check_by_the_shell(tmp_path, level):

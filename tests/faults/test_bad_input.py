@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -18,6 +16,7 @@ from projects.models import Project
 from reviews.models import CheckResult
 from tests import factories
 from tests.acceptance.stage import Stage, check, given, part
+from tests.living import living
 
 PLAN = """version: 1
 project: {name: Shop, goal: Sell., checks: [{run: "true", at: end}]}
@@ -169,7 +168,7 @@ def test_bad_agents_are_named_and_harm_nobody(team, tmp_path, settings):
     ]
     assert not canary.exists()
     assert stage.hub.head("refs/heads/main") == before
-    assert leftovers() == []
+    assert living("654321") == []
     for slug in ("nul", "names"):
         module = stage.module(slug)
         assert module.status == "needs_person"
@@ -181,13 +180,3 @@ def test_bad_agents_are_named_and_harm_nobody(team, tmp_path, settings):
     assert any("said" in text for text in texts) and not any("\0" in text for text in texts)
     assert stage.merged_file("good.py") == 'def answer():\n    return "good"\n'
     assert check("good") in [c.command for c in CheckResult.objects.filter(ok=True)]
-
-
-def leftovers() -> list[str]:
-    """What a daemon of the agent would still be."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if "654321" in process.cmdline():
-                found.append(" ".join(process.cmdline()))
-    return found

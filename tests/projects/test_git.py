@@ -7,6 +7,7 @@ import pytest
 
 from projects import git
 from projects.git import GitError
+from tests.living import living
 
 
 def test_an_error_is_a_sentence_with_gits_own_reason(tmp_path):
@@ -23,13 +24,14 @@ def test_output_may_be_capped():
 
 def test_a_command_that_hangs_is_ended_with_its_helpers(tmp_path):
     script = tmp_path / "ssh"
-    script.write_text("#!/bin/sh\nsleep 98711\n")
+    script.write_text("#!/bin/sh\n/bin/sh -c 'sleep 98711; :' \"$0\"\n")
     script.chmod(0o755)
     began = time.monotonic()
     with pytest.raises(GitError, match=r"longer than 0\.5 s"):
         git.run("ls-remote", "ssh://example.invalid/x", timeout=0.5,
                 env={"GIT_SSH_COMMAND": str(script)})  # fmt: skip
     assert time.monotonic() - began < 5
+    assert living(script) == []
 
 
 def test_the_environment_is_a_closed_list(monkeypatch):
