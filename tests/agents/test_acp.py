@@ -56,7 +56,12 @@ class Stage:
         **settings,
     ):
         command = [sandbox.python(), "-I", "-S", str(self.agent), *words]
-        values = {"command": command, "readable": [str(self.agent)], "start_seconds": 30, **settings}
+        values = {
+            "command": command,
+            "readable": [str(self.agent)],
+            "start_seconds": 30,
+            **settings,
+        }
         turn = Turn(text, "m", "build", "executor", 1, model, self.workspace, self.home, values,
                     session=session, follow_up=follow_up, owns=("owned.txt", "src/**"),
                     kept=self.kept, ask=ask, secrets=secrets or {},

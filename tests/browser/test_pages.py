@@ -108,6 +108,26 @@ def test_a_button_pressed_before_the_scripts_ran_is_not_forgotten(server, page, 
     page.unroute("**/htmx*.js")
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_panels_that_come_late_move_nothing_under_a_press(server, page, shop, alice, width):
+    enter(page, server, alice, "/projects/shop/plan/")
+    page.set_viewport_size({"width": width, "height": 900})
+    late = re.compile(r"/(readiness/panel|plan/estimates)/\?framed")
+    held: list[Route] = []
+    page.route(late, lambda route: held.append(route))
+    for url, panels, stays in (("plan", 2, "#submit-plan"), ("board", 1, "#live")):
+        page.goto(f"{server.url}/projects/shop/{url}/")
+        expect(page.get_by_text("is being read.")).to_have_count(panels)
+        before = page.locator(stays).bounding_box()
+        while held:
+            held.pop().continue_()
+        expect(page.get_by_text("is being read.")).to_have_count(0)
+        expect(page.locator("#readiness-open")).to_contain_text("points are ready")
+        assert page.locator(stays).bounding_box() == before
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.unroute(late)
+
+
 def test_approval_of_a_changed_plan_is_refused_with_what_changed(
     server, page, shop, alice, complaints
 ):
