@@ -15,6 +15,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 
 from projects.models import Project
+from projects.snapshot import snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,14 @@ def live_response(
     version that the fragment claims to show, and claiming too little is healed by the next hint.
     Both get `project`, `topic` and `version`. A fragment is rendered without the request, once
     for everybody: what a role may not do is hidden by the classes for-member, for-maintainer and
-    for-owner, and refused by the server. Give a function as context and a fragment that is
-    already rendered costs no query.
+    for-owner, and refused by the server. Give a function as context: it reads as of one moment,
+    together with what the template asks for, and a fragment that is already rendered costs no
+    query.
     """
     version = project.event_count
     if not is_live(request):
-        return render(request, template, _whole(context, project, topic))
+        with snapshot():
+            return render(request, template, _whole(context, project, topic))
     tag = f'W/"{project.pk}-{version}"'
     if request.headers.get("If-None-Match") == tag:
         response: HttpResponse = HttpResponseNotModified()
@@ -84,10 +87,20 @@ def _fragment(
             return str(kept)
     except redis.RedisError as error:
         logger.warning("Fragments are rendered anew each time: %s", error)
-        return render_to_string(name, _whole(context, project, topic))
-    html = render_to_string(name, _whole(context, project, topic))
+        return _rendered(name, context, project, topic)
+    html = _rendered(name, context, project, topic)
     try:
         cache.set(key, html, KEPT)
     except redis.RedisError as error:
         logger.warning("A fragment was not kept: %s", error)
     return html
+
+
+def _rendered(
+    name: str,
+    context: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    project: Project,
+    topic: str,
+) -> str:
+    with snapshot():
+        return render_to_string(name, _whole(context, project, topic))

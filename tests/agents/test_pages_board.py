@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
 from agents import pages
-from projects.models import Dependency, Plan, Project
+from projects import live
+from projects.lifecycle import transition
+from projects.models import Dependency, Module, Plan, Project
 from tests import factories as make
 
 LIVE = {"HX-Request": "true"}
@@ -53,6 +57,35 @@ def test_each_module_is_in_the_column_of_its_status(client, shop, plan):
     html = board(client, shop).content.decode()
     for status, key in places.items():
         assert f'id="module-{modules[status].pk}"' in column(html, key)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("headers", [{}, LIVE])
+def test_a_module_that_moves_while_the_board_is_read_is_on_it_once(client, headers):
+    project = make.project()
+    module = make.module(make.plan(project), "cart", "merging")
+    moved = []
+
+    def move() -> None:
+        transition(Module.objects.get(pk=module.pk), "merged", by=live.SYSTEM)
+        connection.close()
+
+    def meanwhile(execute, sql, *args):
+        answer = execute(sql, *args)
+        if "ROW_NUMBER" in sql and not moved:
+            moved.append(threading.Thread(target=move))
+            moved[0].start()
+            moved[0].join()
+        return answer
+
+    with connection.execute_wrapper(meanwhile):
+        html = board(client, project, **headers).content.decode()
+    assert Module.objects.get().status == "merged"
+    assert html.count(f'id="module-{module.pk}"') == 1
+    assert f'id="module-{module.pk}"' in column(html, "merging")
+    # The next hint shows it where it is now.
+    html = board(client, project, **headers).content.decode()
+    assert f'id="module-{module.pk}"' in column(html, "merged")
 
 
 def test_head_says_how_many_work_and_what_binds(client, shop, plan):
