@@ -64,7 +64,7 @@ def test_each_module_is_in_the_column_of_its_status(client, shop, plan):
 def test_a_module_that_moves_while_the_board_is_read_is_on_it_once(client, headers):
     project = make.project()
     module = make.module(make.plan(project), "cart", "merging")
-    moved = []
+    moved: list[threading.Thread] = []
 
     def move() -> None:
         transition(Module.objects.get(pk=module.pk), "merged", by=live.SYSTEM)
