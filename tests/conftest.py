@@ -77,8 +77,9 @@ def sql_deleting(style: Any, tables: list[str], **options: Any) -> list[str]:
     if not names:
         return []
     return [
-        # As TRUNCATE does: it waits for whoever still writes.
-        f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE",
+        # It waits for whoever still writes, but not for a page that is still being read: that one
+        # may want a table which is locked here already.
+        f"LOCK TABLE {', '.join(names)} IN EXCLUSIVE MODE",
         "SET LOCAL session_replication_role = replica",
         "; ".join(f"DELETE FROM {name}" for name in names),
     ]
