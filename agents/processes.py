@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class Tree:
             os.close(self.init_fd)
             self.init_fd = None
         if self.init is None:
-            _sweep(self.mark)
+            _sweep(lambda mark: mark == self.mark)
 
     def _kill_init(self) -> None:
         """Kill the namespace by descriptor: the number could name another process by now."""
@@ -125,14 +125,12 @@ def exit_event(pid: int) -> Iterator[int | None]:
 
 def end_orphans() -> int:
     """End sandboxed processes whose worker is gone, and return how many there were."""
-    ended = 0
-    for process, mark in _marked():
-        worker = mark.partition("-")[0]
-        if worker.isdigit() and not psutil.pid_exists(int(worker)):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                ended += 1
-    return ended
+    return _sweep(_is_orphaned)
+
+
+def _is_orphaned(mark: str) -> bool:
+    worker = mark.partition("-")[0]
+    return worker.isdigit() and not psutil.pid_exists(int(worker))
 
 
 def remove_scratch() -> int:
@@ -146,16 +144,19 @@ def remove_scratch() -> int:
     return removed
 
 
-def _sweep(mark: str) -> None:
-    """Kill everything that carries the mark, until a look finds nothing new."""
+def _sweep(is_meant: Callable[[str], bool]) -> int:
+    """Kill everything with such a mark until a look finds nothing new; returns how many."""
+    ended: set[psutil.Process] = set()
     for _ in range(20):
-        found = [process for process, value in _marked() if value == mark]
+        found = [process for process, mark in _marked() if is_meant(mark)]
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+                ended.add(process)
         if not found:
-            return
+            break
         psutil.wait_procs(found, timeout=0.2)
+    return len(ended)
 
 
 def _descendants(pid: int) -> list[int]:
