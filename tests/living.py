@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 
 
@@ -17,4 +19,12 @@ def living(mark: object) -> list[int]:
                 found.append(process.pid)
         except psutil.Error:
             continue
+    return found
+
+
+def left_behind(mark: object, seconds: float = 5) -> list[int]:
+    """The living that are still there after a moment, which one that was just killed may take."""
+    deadline = time.monotonic() + seconds
+    while (found := living(mark)) and time.monotonic() < deadline:
+        time.sleep(0.02)
     return found

@@ -22,7 +22,7 @@ from agents.backends.acp_guest import decide
 from agents.backends.agents_known import KNOWN
 from agents.backends.base import BackendError, Kept, Turn, joined
 from agents.startslots import start_slot
-from tests.living import living
+from tests.living import left_behind, living
 from tests.wait import until
 
 AGENT = Path(__file__).with_name("acp_agent.py")
@@ -121,7 +121,7 @@ def stage(tutti_home, tmp_path):
     found = Stage(tmp_path)
     yield found
     found.kept.close()
-    assert living(found.agent) == []
+    assert left_behind(found.agent) == []
 
 
 def test_a_turn_gives_its_answer_usage_and_cost(stage):
@@ -167,7 +167,7 @@ def test_one_process_takes_the_turns_of_a_run_and_remembers(stage):
     assert "again" in (stage.home / "sessions.json").read_text()
     assert len(living(stage.agent)) > 0
     stage.kept.close()
-    assert living(stage.agent) == []
+    assert left_behind(stage.agent) == []
 
 
 def test_a_session_survives_the_death_of_its_process(stage):
@@ -244,7 +244,7 @@ def test_a_turn_that_fails_says_why(stage, word, kind, says):
     error = stage.fails(word)
     assert (error.kind, error.owner) == (kind, "agent")
     assert says in str(error)
-    assert living(stage.agent) == []
+    assert left_behind(stage.agent) == []
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_hanging_agent_ends_by_its_limits(stage):
     limits = {"idle_seconds": 0.5, "cancel_seconds": 0.3}
     assert stage.fails("hang", **limits).kind == "idle"
     # What it told on standard error alone shows whose silence it was.
-    error = stage.fails("refused", **limits)
+    error = stage.fails("refused", **limits | {"idle_seconds": 2})
     assert (error.kind, error.owner) == ("rate_limited", "provider")
     limits = {"timeout_seconds": 0.5, "cancel_seconds": 0.3}
     assert stage.fails("hang", **limits).kind == "timeout"
@@ -305,7 +305,7 @@ def test_a_stop_cancels_the_turn(stage, word):
     timer.join()
     assert outcome.exit_code is None
     assert outcome.session
-    assert stage.seconds < 5
+    assert stage.seconds < 20
     assert ("still working" in stage.said) == (word == "late")
 
 

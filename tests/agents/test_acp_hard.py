@@ -12,7 +12,7 @@ from projects.models import Attention, Plan
 from reviews.models import CheckResult
 from tests import factories
 from tests.agents.test_acp import Stage
-from tests.living import living
+from tests.living import left_behind
 from tests.wait import until
 
 
@@ -29,7 +29,7 @@ def make(tutti_home, tmp_path):
     yield stage
     for one in made:
         one.kept.close()
-    assert [pid for one in made for pid in living(one.agent)] == []
+    assert [pid for one in made for pid in left_behind(one.agent)] == []
 
 
 class Steers:
@@ -73,7 +73,7 @@ def test_daemons_end_with_an_agent_that_ends_badly(make, words):
     stage = make()
     error = stage.fails(words, idle_seconds=0.5, cancel_seconds=0.2)
     assert error.kind in ("signal", "exit", "idle", "protocol")
-    assert living(stage.agent) == []
+    assert left_behind(stage.agent) == []
 
 
 def test_without_walls_nothing_is_left_either(make, monkeypatch):
@@ -81,7 +81,7 @@ def test_without_walls_nothing_is_left_either(make, monkeypatch):
     stage = make()
     error = stage.fails("daemon deaf", idle_seconds=0.5, cancel_seconds=0.2)
     assert error.kind == "idle"
-    assert living(stage.agent) == []
+    assert left_behind(stage.agent) == []
 
 
 def test_an_agent_that_waits_for_its_next_turn_counts_as_its_runs(make):

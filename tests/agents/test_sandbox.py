@@ -15,7 +15,7 @@ import pytest
 
 from agents import processes, sandbox
 from agents.streams import Kept, Lines
-from tests.living import living
+from tests.living import left_behind, living
 from tests.wait import until
 
 confined_only = pytest.mark.skipif(
@@ -137,8 +137,8 @@ def test_nothing_shows_the_directory_that_holds_tuttis_data(tmp_path, tutti_home
 def test_a_command_that_hangs_is_ended(tmp_path, level, seconds):
     done = sh(f"sleep {seconds}", tmp_path, timeout_seconds=0.3, grace_seconds=0.5)
     assert done.reason == "timeout"
-    assert done.seconds < 3
-    assert living(seconds) == []
+    assert done.seconds < 10
+    assert left_behind(seconds) == []
 
 
 def test_a_silent_command_is_ended(tmp_path, level):
@@ -147,13 +147,13 @@ def test_a_silent_command_is_ended(tmp_path, level):
 
 def test_a_command_may_clean_up_after_term(tmp_path, level):
     done = sh("trap 'echo bye; exit 4' TERM; while :; do sleep 0.02; done", tmp_path,
-              timeout_seconds=0.3)  # fmt: skip
+              timeout_seconds=1)  # fmt: skip
     assert (done.code, done.reason) == (4, "timeout")
     assert "bye" in done.output
 
 
 def test_ignoring_term_does_not_help(tmp_path, level):
-    done = sh("trap '' TERM; while :; do sleep 0.05; done", tmp_path, timeout_seconds=0.2,
+    done = sh("trap '' TERM; while :; do sleep 0.05; done", tmp_path, timeout_seconds=1,
               grace_seconds=0.3)  # fmt: skip
     assert (done.reason, done.signal) == ("timeout", 9)
 
@@ -164,8 +164,8 @@ def test_daemons_end_with_the_command(tmp_path, level, seconds):
     )
     done = sh(command, tmp_path)
     assert (done.code, done.reason) == (0, None)
-    assert done.seconds < 5
-    assert living(seconds) == []
+    assert done.seconds < 10
+    assert left_behind(seconds) == []
 
 
 @pytest.mark.parametrize("command", ["kill -9 0", "kill -9 -1", "kill -9 $$", "kill -9 $PPID"])
@@ -174,7 +174,7 @@ def test_a_check_that_kills_its_own_group_harms_nobody(tmp_path, command, second
         pytest.skip("kill -1 is for namespaces alone")
     done = sh(command + f"; sleep {seconds}", tmp_path, timeout_seconds=1, grace_seconds=0.2)
     assert done.code != 0
-    assert living(seconds) == []
+    assert left_behind(seconds) == []
 
 
 def test_a_stop_is_obeyed_within_a_moment(tmp_path, level):
@@ -182,7 +182,7 @@ def test_a_stop_is_obeyed_within_a_moment(tmp_path, level):
     done = sh("yes", tmp_path, on_line=lambda line: None,
               stop=lambda: "cancelled" if time.monotonic() - began > 0.3 else None)  # fmt: skip
     assert done.reason == "stopped:cancelled"
-    assert done.seconds < 2
+    assert done.seconds < 10
 
 
 def test_a_stop_is_polled_every_tenth_of_a_second(tmp_path, level):
@@ -263,7 +263,7 @@ def test_a_fork_bomb_is_ended(tmp_path, level, seconds):
     bomb = f"for i in $(seq 60); do sleep {seconds} & done; wait"
     done = sh(bomb, tmp_path, limits=sandbox.Limits(processes=40))
     assert done.reason == "processes"
-    assert living(seconds) == []
+    assert left_behind(seconds) == []
 
 
 def test_files_and_cpu_are_limited(tmp_path, level):
@@ -272,7 +272,7 @@ def test_files_and_cpu_are_limited(tmp_path, level):
     assert (tmp_path / "big").stat().st_size <= 1_048_576
     done = sh("while :; do :; done", tmp_path, limits=limits)
     assert done.code != 0
-    assert done.seconds < 10
+    assert done.seconds < 30
     assert done.cpu_seconds > 0.3
 
 
@@ -311,7 +311,7 @@ def test_a_killed_worker_leaves_no_agent(tmp_path, level, seconds):
     worker.wait()
     if level == "unconfined":
         processes.end_orphans()
-    until(lambda: not living(seconds), seconds=5, what="the agent's end")
+    assert left_behind(seconds) == []
     processes.remove_scratch()
     assert left and not any(path.exists() for path in left)
 
@@ -322,7 +322,7 @@ def test_an_exception_of_the_listener_ends_the_command(tmp_path, level, seconds)
 
     with pytest.raises(ValueError, match="x"):
         sh(f"echo x; sleep {seconds}", tmp_path, on_line=refuse)
-    assert living(seconds) == []
+    assert left_behind(seconds) == []
 
 
 def test_a_runner_runs_a_check_by_the_shell(tmp_path, level):

@@ -16,7 +16,7 @@ from projects.models import Project
 from reviews.models import CheckResult
 from tests import factories
 from tests.acceptance.stage import Stage, check, given, part
-from tests.living import living
+from tests.living import left_behind
 
 PLAN = """version: 1
 project: {name: Shop, goal: Sell., checks: [{run: "true", at: end}]}
@@ -168,7 +168,7 @@ def test_bad_agents_are_named_and_harm_nobody(team, tmp_path, settings):
     ]
     assert not canary.exists()
     assert stage.hub.head("refs/heads/main") == before
-    assert living("654321") == []
+    assert left_behind("654321") == []
     for slug in ("nul", "names"):
         module = stage.module(slug)
         assert module.status == "needs_person"

@@ -93,11 +93,11 @@ async def test_subscription_answers_current_versions(shop):
         assert await page.subscribe(f"{shop.topic}/board") == {f"{shop.topic}/board": number}
 
 
-async def test_change_is_heard_within_a_second(shop):
+async def test_change_is_heard(shop):
     topic = f"{shop.topic}/module/5"
     async with Socket(await person("bob")) as page:
         await page.subscribe(topic)
-        await page.until(topic, await change(shop, topic), seconds=1)
+        await page.until(topic, await change(shop, topic))
 
 
 async def test_only_wanted_topics_are_heard(shop):
@@ -130,7 +130,7 @@ async def test_admins_hear_of_the_site(shop):
     number = await site_change()
     async with Socket(await person("alice")) as page:
         assert await page.subscribe("site") == {"site": number}
-        await page.until("site", await site_change(), seconds=1)
+        await page.until("site", await site_change())
 
 
 async def test_site_is_not_for_others(shop):

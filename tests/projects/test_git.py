@@ -7,7 +7,7 @@ import pytest
 
 from projects import git
 from projects.git import GitError
-from tests.living import living
+from tests.living import left_behind
 
 
 def test_an_error_is_a_sentence_with_gits_own_reason(tmp_path):
@@ -30,8 +30,8 @@ def test_a_command_that_hangs_is_ended_with_its_helpers(tmp_path):
     with pytest.raises(GitError, match=r"longer than 0\.5 s"):
         git.run("ls-remote", "ssh://example.invalid/x", timeout=0.5,
                 env={"GIT_SSH_COMMAND": str(script)})  # fmt: skip
-    assert time.monotonic() - began < 5
-    assert living(script) == []
+    assert time.monotonic() - began < 20
+    assert left_behind(script) == []
 
 
 def test_the_environment_is_a_closed_list(monkeypatch):

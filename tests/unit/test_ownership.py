@@ -69,7 +69,7 @@ def test_too_many_globs_are_refused():
 @pytest.mark.parametrize("glob", ["*a*a*a", "**/*a*a*a", "**/*a*a/**/*a*a/*a*a"])
 def test_the_slowest_legal_globs_are_quick(glob):
     spec = ownership.compile_globs([glob])
-    began = time.perf_counter()
+    began = time.process_time()
     spec.match_file("a" * 200 + "b")
     spec.match_file("aaaaa/" * 40 + "b")
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
