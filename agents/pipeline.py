@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 
-from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
 
 from agents import confinement, diskspace, gates, turns
 from agents.backends.base import BackendError, Kept
@@ -58,8 +58,8 @@ def execute(run: Run) -> list[Run]:
             return fail(work, str(error), kind=error.kind, owner=error.owner, is_permanent=last)
         except (GitError, OSError) as error:
             return _broken(work, error)
-        except DatabaseError:
-            # Whoever comes after the lease has the rows; this worker may not even see them.
+        except (InterfaceError, OperationalError):
+            # The database is away. Whoever comes after the lease has the rows.
             logger.exception("Run %s is left to its lease", run.pk)
             return []
         except Exception as error:
@@ -371,15 +371,10 @@ def merge(work: Work) -> list[Run]:
     if tested.remarks:
         return merge_refused(work, tested)
     runs.run_update(work.run, base_commit=base, head_commit=intent.tested_commit)
-    if not merges.swap(intent, work.hub):
-        merges.abandon(intent, "The branch moved meanwhile; it is tested again.")
-        return runs.run_end(work.run, R.SUCCEEDED, start_next=start_next)
-    return runs.run_end(
-        work.run,
-        R.SUCCEEDED,
-        then=lambda change: merges.merged(intent, by),
-        start_next=start_next,
-    )
+    if why := merges.land(intent, work.hub, by):
+        merges.abandon(intent, why)
+        return runs.run_end(work.run, R.SUCCEEDED, reason=why, start_next=start_next)
+    return runs.run_end(work.run, R.SUCCEEDED, start_next=start_next)
 
 
 def finish(work: Work) -> list[Run]:

@@ -38,6 +38,8 @@ WANTED = {
     S.FIXING: K.FIX,
     S.MERGING: K.MERGE,
 }
+#: And the other way round: the status in which a run's work is wanted.
+STATUS_OF = {kind: status for status, kind in WANTED.items()}
 WITHOUT_SLOT = frozenset({K.MERGE, K.RECHECK})
 TICK_LOCK = 0x7475_7474
 

@@ -19,13 +19,13 @@ from agents.backends import KINDS
 from agents.backends.base import BackendError, Outcome, Sink, Turn, joined
 from agents.leaks import leaking_paths, without
 from agents.models import ConversationEntry, Profile, Run
-from agents.scheduler import ceiling_of, start_next
+from agents.scheduler import STATUS_OF, ceiling_of, start_next
 from agents.services import budgets, channels, runs, steering, walls
 from agents.services import secrets as accounts
 from agents.services.answers import ANSWERS, answer, park
 from agents.services.outcomes import review_judged
 from agents.services.permissions import Asker, asking_seconds
-from agents.work import Work
+from agents.work import Ended, Work
 from agents.workspaces import Workspace
 from projects import intake, live
 from projects.git import GitError
@@ -37,12 +37,20 @@ from reviews.services import Remark
 
 SLOT_POLL_SECONDS = 0.05
 MAX_BUNDLE = 200_000_000
+#: No file that a person reads has more; a greater number is no line.
+MOST_LINES = 10_000_000
 
 
 def begin(work: Work) -> str:
-    """The commit that the turn starts from: the module's own, or the branch above it."""
+    """The commit that the turn starts from: the module's own, or the branch above it.
+
+    Raises Ended when a person moved the module on meanwhile.
+    """
     work.obey()
     work.reload()
+    status = work.module.status
+    if status != STATUS_OF[Run.Kind(work.run.kind)]:
+        raise Ended(f"{work.module.slug} is {status} now: this work is wanted no more.")
     head = work.module.head_commit
     if not head:
         head = str(work.hub.head(work.above))
@@ -403,7 +411,7 @@ def read_verdict(result: dict[str, Any]) -> tuple[str, str, list[Remark]]:
                 source="review",
                 message=str(one.get("message", "")),
                 path=str(one.get("path", "")),
-                line=line if isinstance(line, int) and line > 0 else None,
+                line=line if isinstance(line, int) and 0 < line < MOST_LINES else None,
                 clause=str(one.get("clause", "")),
             )
         )

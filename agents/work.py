@@ -115,13 +115,13 @@ class Work:
 
     @property
     def branch(self) -> str:
-        return module_ref(self.module.plan.number, self.module.slug)
+        return branch_of(self.module)
 
     @property
     def above(self) -> str:
         """The branch that this module merges into."""
         parent = self.module.parent
-        return module_ref(parent.plan.number, parent.slug) if parent else integration_ref()
+        return branch_of(parent) if parent else integration_ref()
 
     @property
     def environment(self) -> Path | None:
@@ -144,8 +144,18 @@ class Work:
     def reload(self) -> None:
         """Read the module again: its contract, lane and counters may have changed meanwhile."""
         self.run.module = Module.objects.select_related(
-            "contract", "plan", "parent", "parent__plan", "project"
+            "contract__plan", "plan", "parent__contract__plan", "project"
         ).get(pk=self.module.pk)
+
+
+def branch_of(module: Module) -> str:
+    """A module's branch, named by the plan whose contract it works under.
+
+    A plan that is approved meanwhile takes the module over, and must not rename the branch that
+    its parts merge into.
+    """
+    assert module.contract is not None
+    return module_ref(module.contract.plan.number, module.slug)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from projects import live
-from projects.models import Dependency, Module
+from projects import graph, live, plancontent
+from projects.models import Contract, Dependency, Module
 
 S = Module.Status
 
@@ -20,8 +20,8 @@ TABLE: dict[str, frozenset[str]] = {
     S.BUILDING: frozenset({S.BUILT, S.REVIEWING, S.WAITING, S.NEEDS_PERSON}),
     S.BUILT: frozenset({S.REVIEWING, S.BUILDING, S.NEEDS_PERSON}),
     S.REVIEWING: frozenset({S.FIXING, S.BUILDING, S.MERGING, S.NEEDS_PERSON}),
-    S.FIXING: frozenset({S.REVIEWING, S.BUILDING, S.BUILT, S.NEEDS_PERSON}),
-    S.MERGING: frozenset({S.MERGED, S.BUILDING, S.NEEDS_PERSON}),
+    S.FIXING: frozenset({S.REVIEWING, S.BUILDING, S.BUILT, S.MERGING, S.NEEDS_PERSON}),
+    S.MERGING: frozenset({S.MERGED, S.FIXING, S.BUILDING, S.NEEDS_PERSON}),
     S.MERGED: frozenset({S.WAITING}),
     S.NEEDS_PERSON: frozenset({S.PLANNING, S.BUILDING, S.BUILT, S.REVIEWING, S.FIXING, S.MERGING}),
     S.CANCELLED: frozenset({S.WAITING}),
@@ -69,15 +69,25 @@ def transition(module: Module, to: str, *, by: live.Actor, reason: str = "", **f
             to=to,
             reason=reason,
         )
+        # The page of the plan shows each module's status, too.
+        change.topics.add(f"{change.project.topic}/plan")
+        if to == S.CANCELLED:
+            # To merge after a module by an exception is an order, and needs nothing of it.
+            order = Dependency.objects.filter(declared=False, kind=Dependency.Kind.CONTRACT)
+            _release_dependents(module, order)
         if to == S.MERGED:
-            _release_dependents(module)
+            _release_dependents(module, Dependency.objects.all())
+            if module.parent_id:
+                Module.objects.filter(pk=module.parent_id, needs_to_finish__gt=0).update(
+                    needs_to_finish=F("needs_to_finish") - 1
+                )
             _take_next_contract(module, by)
     return True
 
 
-def _release_dependents(module: Module) -> None:
-    """Count down what waited for this module; a rejected or cancelled one never gets here."""
-    waiting = Dependency.objects.filter(
+def _release_dependents(module: Module, needs: QuerySet[Dependency]) -> None:
+    """Count down what waited for this module by any of these needs."""
+    waiting = needs.filter(
         needs=module, satisfied_at__isnull=True, contract=F("contract__module__contract")
     )
     for gate, counter in (("start", "needs_to_start"), ("finish", "needs_to_finish")):
@@ -86,15 +96,13 @@ def _release_dependents(module: Module) -> None:
             **{counter: F(counter) - 1}
         )
     waiting.update(satisfied_at=timezone.now())
-    if module.parent_id:
-        Module.objects.filter(pk=module.parent_id, needs_to_finish__gt=0).update(
-            needs_to_finish=F("needs_to_finish") - 1
-        )
 
 
 def _take_next_contract(module: Module, by: live.Actor) -> None:
     """Start over under the contract that was approved while the module ran."""
     if module.next_contract_id:
+        contract = Contract.objects.select_related("plan").get(pk=module.next_contract_id)
+        lanes = graph.lanes(plancontent.plan_specs(contract.plan))
         transition(
             module,
             S.WAITING,
@@ -102,8 +110,21 @@ def _take_next_contract(module: Module, by: live.Actor) -> None:
             reason="A newer contract was approved while it ran.",
             contract_id=module.next_contract_id,
             next_contract_id=None,
+            lane=lanes.get(module.slug) or module.lane,
+            **open_needs(contract.pk),
             **fresh_start(),
         )
+
+
+def open_needs(contract_id: int) -> dict[str, Any]:
+    """Both counters of a module under a contract; what was merged since its approval is no need."""
+    rows = Dependency.objects.filter(contract=contract_id, satisfied_at__isnull=True)
+    rows.filter(needs__status=S.MERGED).update(satisfied_at=timezone.now())
+    gates = Dependency.Gates
+    return {
+        "needs_to_start": rows.filter(gates=gates.START).count(),
+        "needs_to_finish": rows.filter(gates=gates.FINISH).count(),
+    }
 
 
 def fresh_start() -> dict[str, Any]:

@@ -93,13 +93,37 @@ def test(merge: Merge, contract: Contract, hub: Hub, tester: Tester) -> Tested:
     return Tested(merge, outcomes, [_red(merge, outcome) for outcome in outcomes if not outcome.ok])
 
 
-def swap(merge: Merge, hub: Hub) -> bool:
-    """Move the branch from where it was tested to exactly the tested commit."""
-    Merge.objects.filter(pk=merge.pk, status=M.TESTING).update(
-        status=M.SWAPPING, tested_commit=merge.tested_commit
-    )
-    merge.status = M.SWAPPING
-    return hub.swap(merge.branch, merge.tested_commit, merge.base_commit)
+def land(merge: Merge, hub: Hub, by: live.Actor) -> str:
+    """Move the branch from where it was tested to exactly the tested commit, and the module too.
+
+    Returns why not, or nothing. The intent is committed first, so that whoever comes after a crash
+    can tell; then the project stays locked until both have moved, so that no verdict, no
+    cancelling and no next plan comes between.
+    """
+    with live.change(merge.project_id):
+        if why := _unwanted(merge, M.TESTING):
+            return why
+        values = {"status": M.SWAPPING, "tested_commit": merge.tested_commit}
+        Merge.objects.filter(pk=merge.pk).update(**values)
+    with live.change(merge.project_id) as change:
+        if why := _unwanted(merge, M.SWAPPING):
+            return why
+        if not hub.swap(merge.branch, merge.tested_commit, merge.base_commit):
+            return "The branch moved meanwhile; it is tested again."
+        merged(merge, by)
+        # Whoever ends this run starts what waited for it.
+        change.is_scheduled = True
+    return ""
+
+
+def _unwanted(merge: Merge, status: str) -> str:
+    """Why a merge must not go on, or nothing; asked under the project's lock."""
+    if not Merge.objects.filter(pk=merge.pk, status=status).exists():
+        return "Somebody else took this merge over."
+    module = Module.objects.only("status", "head_commit").get(pk=merge.module_id)
+    if module.status != S.MERGING or module.head_commit != merge.head_commit:
+        return f"{merge.module.slug} is {module.status} now, and merges no more."
+    return ""
 
 
 def merged(merge: Merge, by: live.Actor) -> None:

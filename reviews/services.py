@@ -16,7 +16,7 @@ from projects.services.attention import attention_close
 from projects.services.errors import Refused
 from projects.text import clean_text
 from reviews.checks import CheckOutcome
-from reviews.models import CheckResult, Finding, Review
+from reviews.models import CheckResult, Finding, Merge, Review
 
 S = Module.Status
 V = Review.Verdict
@@ -139,6 +139,17 @@ def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Revi
         asked = module.status == S.NEEDS_PERSON and module.resume_to in (S.REVIEWING, S.MERGING)
         if newest is None or not (asked or module.status in (S.REVIEWING, S.MERGING, S.FIXING)):
             raise Refused(f"{module.slug} is {module.status}; there is no verdict to overrule now.")
+        values: dict[str, Any] = {"resume_to": ""}
+        if module.head_commit != newest.head_commit:
+            if verdict == V.APPROVE and module.status != S.FIXING:
+                raise Refused(
+                    f"{module.slug} changed since that review; decide when the next one is there."
+                )
+            if verdict == V.APPROVE:
+                # What is approved is what was reviewed, not the fix that is being tried.
+                values["head_commit"] = newest.head_commit
+        if Merge.objects.filter(module=module, status=Merge.Status.SWAPPING).exists():
+            raise Refused(f"{module.slug} is on the branch at this moment; load the page again.")
         review, batch = review_record(
             module,
             verdict=verdict,
@@ -163,7 +174,7 @@ def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Revi
         )
         to = FOLLOWS[V(verdict)]
         if module.status != to:
-            values: dict[str, Any] = {"open_findings": batch, "resume_to": ""}
+            values["open_findings"] = batch
             transition(module, to, by=live.Actor.person(by), reason=reason, **values)
         attention_close(module.project, topic=module.topic, by=live.Actor.person(by))
     return review

@@ -35,4 +35,4 @@ class Request(models.Model):
 
     @property
     def topic(self) -> str:
-        return f"p/{self.project_id}/request/{self.pk}"
+        return f"p/{self.project_id}/module/{self.module_id}/request/{self.pk}"

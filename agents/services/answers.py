@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from agents.models import Request, Run, Steer
 from agents.services import runs
+from agents.services.outcomes import needs_person_if_spent
 from agents.work import Work
 from projects import globs, graph, live, plancontent
-from projects.lifecycle import transition
+from projects.lifecycle import OPEN, may_follow, transition
 from projects.models import Module, Plan, Role
 from projects.planfile import ModulePart
 from projects.services.attention import attention_close, attention_open
@@ -24,7 +25,9 @@ from projects.services.modules import (
     lane_join,
     merge_after,
     module_split,
+    start_after,
 )
+from projects.services.waiting import waited_for, waits
 from projects.specs import ModuleSpec, Need
 from projects.text import clean_text
 from reviews.services import Remark, findings_record
@@ -32,6 +35,8 @@ from reviews.services import Remark, findings_record
 S = Module.Status
 StartNext = Callable[[live.Change], Sequence[Run]]
 
+#: Runs whose answer may split their module; tests are written for the whole or for its parts.
+SPLITTING = (Run.Kind.BUILD, Run.Kind.FIX)
 #: Keys of an answer that ask for something instead of ending the work.
 ANSWERS = ("split", "exception", "coupled_with")
 
@@ -39,6 +44,8 @@ ANSWERS = ("split", "exception", "coupled_with")
 def answer(work: Work, start_next: StartNext) -> list[Run]:
     """Do what the answer asks when policy allows it, else park the run and ask a person."""
     result = work.run.result or {}
+    if "split" in result and work.run.kind not in SPLITTING:
+        return _refuse(work, "Only who builds a module may split it; write its tests.", start_next)
     if "split" in result:
         return _split(work, result["split"], start_next)
     if "exception" in result:
@@ -174,8 +181,15 @@ def _exception(work: Work, asked: Any, start_next: StartNext) -> list[Run]:
 
 
 def exception_grant(module: Module, paths: Sequence[str], by: live.Actor, reason: str) -> None:
-    """Let a module change further paths; it merges after the modules that own them."""
+    """Let a module change further paths; it merges after the modules that own them.
+
+    What a part changes comes to the branch with its parent, which then may change it, too.
+    """
     contract_amend(module, paths, by, reason)
+    if parent := module.parent:
+        owned = parent.contract.owns if parent.contract else []
+        if foreign := [path for path in paths if not globs.matches(owned, path)]:
+            exception_grant(parent, foreign, by, reason)
     owners = []
     for other in Module.objects.filter(project_id=module.project_id).exclude(pk=module.pk):
         owned = other.contract.owns if other.contract else []
@@ -207,9 +221,9 @@ def _refuse(work: Work, problem: str, start_next: StartNext) -> list[Run]:
         module = _still(work)
         if module:
             batch = findings_record(module, [Remark("answer", problem)], run_topic=work.run.topic)
-            Module.objects.filter(pk=module.pk).update(
-                open_findings=batch, failures=module.failures + 1
-            )
+            module.open_findings, module.failures = batch, module.failures + 1
+            module.save(update_fields=["open_findings", "failures"])
+            needs_person_if_spent(module, work.plan.policies, problem)
 
     return runs.run_end(
         work.run,
@@ -338,8 +352,10 @@ def request_answer(request: Request, granted: bool, by: User, answer: str = "") 
                     exception_grant(module, request.data["paths"], actor, reason)
                 return
         if module.status != S.NEEDS_PERSON:
-            return
-        if granted:
+            # Somebody retried it meanwhile; what may still be given is given, and no more promised.
+            if granted:
+                _grant_late(request, module, actor)
+        elif granted:
             _grant(request, module, actor)
         else:
             _deny(request, module, actor, answer)
@@ -367,6 +383,15 @@ def _deny(request: Request, module: Module, actor: live.Actor, answer: str) -> N
     )
 
 
+def _grant_late(request: Request, module: Module, actor: live.Actor) -> None:
+    if request.kind != Request.Kind.EXCEPTION or module.status not in OPEN:
+        raise Refused(
+            f"{module.slug} is {module.status} and waits for this answer no more. Refuse, and the "
+            "question is closed."
+        )
+    exception_grant(module, request.data["paths"], actor, request.data.get("reason", ""))
+
+
 def _grant(request: Request, module: Module, actor: live.Actor) -> None:
     if request.kind == Request.Kind.EXCEPTION:
         exception_grant(module, request.data["paths"], actor, request.data.get("reason", ""))
@@ -382,15 +407,38 @@ def _grant(request: Request, module: Module, actor: live.Actor) -> None:
 
 
 def _couple(request: Request, module: Module, actor: live.Actor) -> None:
-    """One lane for all of them; this one waits when another of the lane is at work."""
-    others = list(
-        Module.objects.filter(
-            project_id=module.project_id, slug__in=request.data["modules"]
-        ).select_related("contract")
-    )
+    """One lane for all of them; this one waits when another of the lane is at work.
+
+    Raises Refused, with the question still open, where one lane would leave nothing to go on.
+    """
+    rows = Module.objects.filter(project_id=module.project_id, status__in=list(OPEN))
+    others = list(rows.filter(slug__in=request.data["modules"]).exclude(pk=module.pk))
     lane = next((other.lane for other in [module, *others] if other.lane), f"coupled-{module.slug}")
-    busy = any(other.status in Module.IN_LANE for other in others)
-    transition(module, module.resume_to, by=actor, reason="Coupled.", resume_to="")
-    if busy:
+    members = {one.pk: one for one in [*rows.filter(lane=lane), *others] if one.pk != module.pk}
+    edges = waits(module.project_id)
+    at_work = [one for one in members.values() if one.status in Module.IN_LANE]
+    if len(at_work) > 1:
+        names = " and ".join(one.slug for one in at_work)
+        raise Refused(
+            f"{names} are at work at the same time already, and one lane holds one of them. Answer "
+            "when only one is left, or refuse, and they go on as they are."
+        )
+    needed = waited_for(at_work[0], edges) & {*members, module.pk} if at_work else set()
+    if needed:
+        slug = module.slug if module.pk in needed else members[min(needed)].slug
+        raise Refused(
+            f"{at_work[0].slug} is at work and waits for {slug} to be merged; in one lane neither "
+            "could go on. Refuse, and they go on as they are."
+        )
+    must_wait = bool(at_work) or bool(waited_for(module, edges) & members.keys())
+    if must_wait:
+        to = module.resume_to if may_follow(module.resume_to, S.WAITING) else S.BUILDING
+        transition(module, to, by=actor, reason="Coupled.", resume_to="")
         transition(module, S.WAITING, by=actor, reason="Coupled: waits for its lane.")
+    else:
+        transition(module, module.resume_to, by=actor, reason="Coupled.", resume_to="")
     lane_join([module, *others], lane, actor, request.data.get("reason", ""))
+    members[module.pk] = module
+    for one in members.values():
+        if one.status == S.WAITING:
+            start_after(one, [members[pk] for pk in waited_for(one, edges) & members.keys()])

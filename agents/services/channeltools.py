@@ -102,7 +102,7 @@ def ask_exception(run: Run, paths: Sequence[str], reason: str) -> Reply:
 
 def propose_split(run: Run, modules: Sequence[dict[str, Any]]) -> Reply:
     """Cut the module into parts; it happens when the agent's turn ends."""
-    if run.kind not in channels.ASKING:
+    if run.kind not in answers.SPLITTING:
         return _not_here(run)
     assert run.module is not None and run.plan is not None
     asked = {"modules": list(modules)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import F
 from django.urls import reverse
@@ -12,7 +13,7 @@ from django.utils import timezone
 from agents.backends.base import BackendError
 from agents.gates import Verdict
 from agents.models import Run
-from agents.scheduler import start_next
+from agents.scheduler import STATUS_OF, start_next
 from agents.services import runs
 from agents.services.providers import (
     EXHAUSTED_SECONDS,
@@ -34,6 +35,7 @@ from reviews.services import Remark, findings_record, review_record
 
 S = Module.Status
 V = Review.Verdict
+K = Run.Kind
 
 #: A module whose runs fail this often through no fault of an agent's is handed to a person.
 MAX_SETBACKS = 5
@@ -46,7 +48,9 @@ def judge(work: Work, verdict: Verdict, *, is_last: bool) -> None:
     with live.change(work.run.project_id) as change:
         runs.run_update(work.run, turns=work.run.turns + 1)
         batch = findings_record(work.module, verdict.remarks, run_topic=work.run.topic)
-        Module.objects.filter(pk=work.module.pk).update(
+        # A person's verdict may have moved the module on; then this is for the record alone.
+        status = STATUS_OF[K(work.run.kind)]
+        Module.objects.filter(pk=work.module.pk, status=status).update(
             open_findings=batch,
             # An agent goes on from what it made, whatever the gate said of it.
             head_commit=verdict.head,
@@ -307,16 +311,19 @@ def review_judged(
     elif verdict == V.FIX and module.fixes < FIXES:
         transition(module, S.FIXING, by=by, reason=summary, open_findings=batch)
     else:
-        transition(module, S.BUILDING, by=by, reason=summary, open_findings=batch)
+        again: dict[str, Any] = {"open_findings": batch, "failures": module.failures + 1}
+        transition(module, S.BUILDING, by=by, reason=summary, **again)
+        needs_person_if_spent(module, work.plan.policies, summary)
 
 
 def _ask_reviewer(module: Module, review: Review, by: live.Actor) -> None:
     approves = review.verdict == V.APPROVE
-    resume = S.MERGING if approves else S.REVIEWING
     title = f"{module.slug} waits for a person's review" if approves else (
         f"The orchestrator asks about {module.slug}"
     )  # fmt: skip
-    transition(module, S.NEEDS_PERSON, by=by, reason=review.summary or title, resume_to=resume)
+    # Whoever only retries gets another review: to approve is a reviewer's right.
+    why = review.summary or title
+    transition(module, S.NEEDS_PERSON, by=by, reason=why, resume_to=S.REVIEWING)
     attention_open(
         module.project,
         topic=module.topic,

@@ -146,7 +146,7 @@ def run_claim(run_id: int, fence: int) -> Run | None:
     if not claimed:
         return None
     run = Run.objects.select_related(
-        "project", "plan", "module", "module__contract", "module__parent", "plan__decided_by"
+        "project", "plan", "module__contract__plan", "module__parent", "plan__decided_by"
     ).get(pk=run_id)
     if run.fence != fence + 1 or run.worker != worker:
         return None
@@ -172,13 +172,19 @@ def run_update(run: Run, **values: Any) -> None:
 
 
 def run_checking(run: Run, start_next: Callable[[live.Change], Sequence[Run]]) -> None:
-    """The agent's turn ended: give the slot back while gates run, and let others start."""
+    """The agent's turn ended: give the slot back while gates run, and let others start.
+
+    A run that was told to end meanwhile keeps both, and ends as soon as it looks.
+    """
     if not run.holds_slot:
         return
     with live.change(run.project_id) as change:
         fleet.lock()
+        if own(run).filter(status=S.STOPPING).exists():
+            return
         run_update(run, status=S.CHECKING, holds_slot=False)
         _slot_free(run)
+        change.project.refresh_from_db(fields=["active_runs"])
         change.event("run.checking", run.topic, live.Actor.run(run.pk), run=run.pk)
         start_next(change)
 
@@ -188,8 +194,13 @@ def run_slot_want(run: Run) -> None:
 
 
 def run_slot_take(run: Run, slots: Callable[[Project], int]) -> bool:
-    """Take a slot again for the next prompt; those who wait longer go first."""
+    """Take a slot again for the next prompt; those who wait longer go first.
+
+    False, too, for a run that was told to end while it waited.
+    """
     with live.change(run.project_id) as change:
+        if own(run).filter(status=S.STOPPING).exists():
+            return False
         ahead = Run.objects.filter(
             project=run.project_id, slot_wanted_at__lt=run.slot_wanted_at, status=S.CHECKING
         ).count()
@@ -231,7 +242,8 @@ def run_end(
         if start_next:
             # Before any quota is locked, as claims do: one order of locks for all.
             fleet.lock()
-        held = run.holds_slot
+        # What the row says, for a change that failed may have left the object ahead of it.
+        held = own(run).filter(holds_slot=True).exists()
         run_update(
             run,
             status=status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
 from projects import live
@@ -28,11 +29,18 @@ def attention_open(
 
 
 def attention_close(
-    project: Project, *, topic: str, by: live.Actor, kind: str | None = None
+    project: Project,
+    *,
+    topic: str,
+    by: live.Actor,
+    kind: str | None = None,
+    is_deep: bool = False,
 ) -> None:
-    """Close what was asked on a topic, of one kind or of all."""
+    """Close what was asked on a topic, of one kind or of all; and below it, when it `is_deep`."""
     with live.change(project) as change:
-        asked = Attention.objects.filter(project=project, topic=topic, closed_at__isnull=True)
+        below = Q(topic__startswith=f"{topic}/") if is_deep else Q()
+        asked = Attention.objects.filter(project=project, closed_at__isnull=True)
+        asked = asked.filter(Q(topic=topic) | below)
         if kind:
             asked = asked.filter(kind=kind)
         if asked.update(closed_at=timezone.now(), closed_by=by.name):

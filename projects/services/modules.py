@@ -10,11 +10,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from projects import live
-from projects.lifecycle import CANCELLABLE, OPEN, fresh_start, transition
-from projects.models import Contract, Dependency, Module, Role
+from projects.lifecycle import CANCELLABLE, OPEN, fresh_start, open_needs, transition
+from projects.models import Contract, Dependency, Module, Plan, Role
 from projects.services.attention import attention_close, attention_open
 from projects.services.errors import Refused
-from projects.services.plans import contract_row
+from projects.services.plans import contract_row, module_give_up
+from projects.services.waiting import waited_for, waits
 
 S = Module.Status
 
@@ -55,10 +56,7 @@ def module_cancel(module: Module, by: live.Actor, reason: str = "") -> None:
         module.refresh_from_db()
         if module.status not in CANCELLABLE:
             raise Refused(f"{module.slug} is {module.status} and can't be cancelled.")
-        transition(module, S.CANCELLED, by=by, reason=reason)
-        attention_close(module.project, topic=module.topic, by=by)
-        for child in module.children.exclude(status__in=[S.MERGED, S.CANCELLED]):
-            transition(child, S.CANCELLED, by=by, reason=f"{module.slug} was cancelled.")
+        module_give_up(module, by, reason)
         if module.parent_id:
             module_ask(
                 Module.objects.get(pk=module.parent_id),
@@ -123,6 +121,8 @@ def _module_resume_to(module: Module, by: live.Actor) -> None:
 
 def _module_start_over(module: Module, by: live.Actor) -> None:
     transition(module, S.WAITING, by=by, **fresh_start())
+    # Its plan's checks at the end have to say again whether all is done.
+    Plan.objects.filter(pk=module.plan_id).update(finished_at=None)
     parent = Module.objects.filter(pk=module.parent_id).first() if module.parent_id else None
     if parent and parent.status == S.NEEDS_PERSON and parent.resume_to == S.BUILT:
         _module_resume_to(parent, by)
@@ -253,12 +253,17 @@ def contract_amend(module: Module, paths: Sequence[str], by: live.Actor, reason:
 
 
 def merge_after(module: Module, owners: Sequence[Module]) -> None:
-    """Let a module finish only after these, whose paths it may change by an exception."""
+    """Let a module finish only after these, whose paths it may change by an exception.
+
+    One that waits for this module itself merges later, and takes the change in then.
+    """
     assert module.contract is not None
     with live.change(module.project_id):
+        edges = waits(module.project_id)
         for owner in owners:
-            if owner.status in (S.MERGED, S.CANCELLED):
+            if owner.status in (S.MERGED, S.CANCELLED) or module.pk in waited_for(owner, edges):
                 continue
+            edges.setdefault(module.pk, set()).add(owner.pk)
             _, created = Dependency.objects.get_or_create(
                 contract=module.contract,
                 needs=owner,
@@ -270,6 +275,27 @@ def merge_after(module: Module, owners: Sequence[Module]) -> None:
             )
             if created:
                 Module.objects.filter(pk=module.pk).update(needs_to_finish=F("needs_to_finish") + 1)
+
+
+def start_after(module: Module, needed: Sequence[Module]) -> None:
+    """Let a module that waits start only after these, with which it shares a lane now.
+
+    A lane stays taken until its module is merged, so what it needs must be merged before it.
+    """
+    assert module.contract_id is not None
+    with live.change(module.project_id):
+        for other in needed:
+            Dependency.objects.update_or_create(
+                contract_id=module.contract_id,
+                needs=other,
+                defaults={"gates": Dependency.Gates.START},
+                create_defaults={
+                    "gates": Dependency.Gates.START,
+                    "kind": Dependency.Kind.COUPLED,
+                    "declared": False,
+                },
+            )
+        Module.objects.filter(pk=module.pk).update(**open_needs(module.contract_id))
 
 
 def lane_join(modules: Sequence[Module], lane: str, by: live.Actor, reason: str) -> None:

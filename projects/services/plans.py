@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from projects.models import Contract, Dependency, Module, Plan, Project, Role
 from projects.services.attention import attention_close, attention_open
 from projects.services.errors import Problem, Refused, Stale
 from projects.services.projects import ceiling_set, hub_of, policies_checked, project_create
+from projects.services.waiting import waited_for, waits
 from projects.text import clean_text
 
 #: Fields of a contract that make it another contract when they differ.
@@ -249,9 +251,9 @@ def plan_approve(plan: Plan, by: User, digest: str, *, how: str = "") -> None:
             raise Stale(f"The plan is {current.status}; only a submitted plan can be approved.")
         if digest != current.digest or plancontent.plan_digest(current) != digest:
             raise Stale("The plan changed since you opened it. Read the difference and decide.")
-        Plan.objects.filter(project=plan.project, status=Plan.Status.APPROVED).update(
-            status=Plan.Status.SUPERSEDED
-        )
+        for before in Plan.objects.filter(project=plan.project, status=Plan.Status.APPROVED):
+            Plan.objects.filter(pk=before.pk).update(status=Plan.Status.SUPERSEDED)
+            attention_close(plan.project, topic=topic_of(before), by=live.Actor.person(by))
         current.status = Plan.Status.APPROVED
         current.approved_digest = digest
         current.decided_by, current.decided_at = by, timezone.now()
@@ -338,69 +340,104 @@ def _put_in_force(plan: Plan, by: live.Actor) -> None:
     needs = plancontent.needs_of(contracts)
     specs = [plancontent.spec_of(contract, needs[contract.pk]) for contract in contracts]
     lanes = graph.lanes(specs)
-    counters = graph.counters(specs, lanes)
     lengths = graph.path_lengths(specs)
-    modules = {contract.module.slug: contract.module for contract in contracts}
+    gated: dict[Module, Contract] = {}
+    later: set[Module] = set()
     for contract in contracts:
         module = contract.module
-        if _same_content(module.contract, contract, needs[contract.pk]):
-            _update(module, path_length=lengths[module.slug], plan=plan)
+        values: dict[str, Any] = {"plan_id": plan.pk, "path_length": lengths[module.slug]}
+        is_waiting = module.status == Module.Status.WAITING
+        if module.contract and _same_content(module.contract, contract, needs[contract.pk]):
+            # What another plan wanted of it meanwhile is wanted no more.
+            values["next_contract_id"] = None
+            if is_waiting:
+                # Others may share its lane now, which decides what it waits for.
+                values["lane"] = lanes.get(module.slug) or module.lane
+                gated[module] = module.contract
+            _update(module, **values)
             continue
-        waits = counters[module.slug]
-        open_start = _gate(contract, needs[contract.pk], waits.needs_to_start, "start", modules)
-        open_finish = _gate(contract, needs[contract.pk], waits.needs_to_finish, "finish", modules)
-        values: dict[str, Any] = {
-            "plan_id": plan.pk,
-            "title": contract.title,
-            "priority": contract.priority,
-            "path_length": lengths[module.slug],
-        }
-        if module.status in OPEN and module.status != Module.Status.WAITING:
+        gated[module] = contract
+        values |= {"title": contract.title, "priority": contract.priority}
+        if module.status in OPEN and not is_waiting:
             # It goes on under the contract that it started with.
+            later.add(module)
             _update(module, next_contract_id=contract.pk, **values)
             continue
-        values |= {
-            "contract_id": contract.pk,
-            "lane": lanes.get(module.slug, ""),
-            "needs_to_start": open_start,
-            "needs_to_finish": open_finish,
-        }
-        if module.status == Module.Status.WAITING:
+        values |= {"contract_id": contract.pk, "lane": lanes.get(module.slug, "")}
+        if is_waiting:
             _update(module, **values, **fresh_start())
         else:
             transition(module, Module.Status.WAITING, by=by, **values, **fresh_start())
+    _gate(plan, gated, graph.counters(specs, lanes))
+    _count({module: contract for module, contract in gated.items() if module not in later})
     _cancel_dropped(plan, {contract.module_id for contract in contracts}, by)
+    _lanes_at_work(plan, lanes)
+
+
+def _gate(plan: Plan, gated: dict[Module, Contract], counters: dict[str, graph.Counters]) -> None:
+    """Mark which needs of a module's contract hold up its start, and which its finish."""
+    contracts = list(gated.values())
+    keys = dict(Module.objects.filter(project=plan.project_id).values_list("slug", "pk"))
+    needs = Dependency.objects.filter(contract__in=contracts)
+    coupled = Dependency.Kind.COUPLED
+    needs.filter(declared=False, kind=coupled).exclude(needs__slug__in=counters).delete()
+    rows = {(need.contract_id, need.needs_id): need for need in needs}
+    new = []
+    for module, contract in gated.items():
+        waits = counters[module.slug]
+        for gate, slugs in (("start", waits.needs_to_start), ("finish", waits.needs_to_finish)):
+            for slug in slugs:
+                row = rows.get((contract.pk, keys[slug]))
+                if row is None:
+                    row = Dependency(contract=contract, needs_id=keys[slug], kind=coupled,
+                                     declared=False)  # fmt: skip
+                    new.append(row)
+                row.gates, row.satisfied_at = gate, None
+    Dependency.objects.bulk_update(rows.values(), ["gates", "satisfied_at"], batch_size=500)
+    Dependency.objects.bulk_create(new)
+
+
+def _count(gated: dict[Module, Contract]) -> None:
+    """Set the counters of modules; what is merged is no need any more."""
+    needs = Dependency.objects.filter(contract__in=gated.values(), satisfied_at__isnull=True)
+    needs.filter(needs__status=Module.Status.MERGED).update(satisfied_at=timezone.now())
+    left = Counter(needs.values_list("contract", "gates"))
+    for module, contract in gated.items():
+        _update(
+            module,
+            needs_to_start=left[contract.pk, "start"],
+            needs_to_finish=left[contract.pk, "finish"],
+        )
+
+
+def _lanes_at_work(plan: Plan, lanes: dict[str, str]) -> None:
+    """Put modules that are at work into the plan's lanes, so that the others of them wait.
+
+    Where two of a lane are at work already, or one waits for another of its lane, it is too late:
+    such a module stays as it is until it is merged.
+    """
+    edges = waits(plan.project_id)
+    rows = Module.objects.filter(project_id=plan.project_id, status__in=Module.IN_LANE)
+    for module in rows.filter(slug__in=lanes).order_by("pk"):
+        lane = lanes[module.slug]
+        others = {slug for slug, other in lanes.items() if other == lane and slug != module.slug}
+        needed = Module.objects.filter(pk__in=waited_for(module, edges), slug__in=others)
+        if not needed.exists() and not rows.filter(lane=lane).exclude(pk=module.pk).exists():
+            _update(module, lane=lane)
 
 
 def _cancel_dropped(plan: Plan, kept: set[int], by: live.Actor) -> None:
     dropped = Module.objects.filter(project_id=plan.project_id, status__in=list(OPEN))
     for module in dropped.exclude(pk__in=kept).filter(parent__isnull=True):
-        transition(module, Module.Status.CANCELLED, by=by, reason="The new plan drops it.")
+        module_give_up(module, by, "The new plan drops it.")
 
 
-def _gate(
-    contract: Contract,
-    needs: Sequence[Dependency],
-    slugs: frozenset[str],
-    gate: str,
-    modules: dict[str, Module],
-) -> int:
-    """Mark which needs hold up the start or the finish; returns how many are open."""
-    rows = {need.needs.slug: need for need in needs}
-    waiting = 0
-    for slug in slugs:
-        row = rows.get(slug) or Dependency(
-            contract=contract,
-            needs=modules[slug],
-            kind=Dependency.Kind.COUPLED,
-            declared=False,
-        )
-        row.gates = gate
-        done = modules[slug].status == Module.Status.MERGED
-        row.satisfied_at = timezone.now() if done else None
-        row.save()
-        waiting += not done
-    return waiting
+def module_give_up(module: Module, by: live.Actor, reason: str) -> None:
+    """Cancel a module with all its parts, and close what was asked about them."""
+    transition(module, Module.Status.CANCELLED, by=by, reason=reason)
+    attention_close(module.project, topic=module.topic, by=by, is_deep=True)
+    for part in module.children.filter(status__in=list(OPEN)):
+        module_give_up(part, by, f"{module.slug} was cancelled.")
 
 
 def _same_content(

@@ -13,8 +13,9 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import connection
 
-from agents import scheduler, tasks
+from agents import pipeline, scheduler, tasks
 from agents.models import Request, Run
+from agents.services.runs import run_claim
 from projects import planfile
 from projects.hub import Hub, integration_ref, module_ref
 from projects.models import Event, Module, Plan
@@ -190,6 +191,14 @@ class Stage:
                     one.result()
         self.plan.refresh_from_db()
         self.project.refresh_from_db()
+
+    def step(self) -> None:
+        """Do the oldest queued run, and nothing that it starts."""
+        scheduler.tick()
+        run_id, fence = self.project.runs.filter(status="queued").values_list("pk", "fence")[0]
+        run = run_claim(run_id, fence)
+        assert run is not None
+        pipeline.execute(run)
 
     # What became of it
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.services.answers import request_answer
+from projects import live
+from projects.models import Attention
+from projects.services.errors import Refused
+from projects.services.modules import module_cancel, module_retry
 from reviews.models import Merge
-from tests.acceptance.stage import Turn, code, given, part, proof
+from tests.acceptance.stage import Turn, code, given, need, part, proof
 
 BASE, TESTS = "refs/tutti/base", "refs/tutti/tests"
 WEAK = "import unittest\n\n\nclass T(unittest.TestCase):\n    def test(self):\n        pass\n"
@@ -110,3 +116,35 @@ def test_an_exception_on_anothers_path_merges_after_its_owner(team):
     assert stage.statuses() == {"a": "merged", "b": "merged"}
     ended = {merge.module.slug: merge.ended_at for merge in Merge.objects.filter(status="merged")}
     assert ended["a"] and ended["b"] and ended["a"] < ended["b"]
+
+
+def test_who_may_change_what_waits_for_it_does_not_wait(team):
+    """Each other's paths, and the path of what needs this module: somebody has to be first."""
+    stage = team(
+        given("a"),
+        given("b"),
+        given("c", needs=[need("a", "implementation")]),
+        policies={"exceptions": {"allow": ["*.py"]}},
+    )
+    for slug, paths in (("a", ["b.py", "c.py"]), ("b", ["a.py"])):
+        asks = Turn(result={"exception": {"paths": paths, "reason": "A word of thanks."}})
+        stage.play(slug, "build", asks, Turn({f"{slug}.py": code(slug)}))
+    stage.run()
+    assert set(stage.statuses().values()) == {"merged"}
+
+
+def test_a_late_grant_holds_and_nothing_else_is_promised(team):
+    stage = team(given("a"))
+    asks = [Turn(result={"exception": {"paths": [p], "reason": "Words."}}) for p in ("x", "y")]
+    stage.play("a", "build", *asks, Turn({"a.py": code("a"), "x": "", "y": ""}))
+    stage.run()
+    first = stage.request("a")
+    module_retry(stage.module("a"), live.SYSTEM)
+    request_answer(first, True, stage.owner)
+    assert stage.module("a").contract.exceptions == ["x"]
+    stage.work()
+    second = stage.request("a")
+    module_cancel(stage.module("a"), live.SYSTEM)
+    assert not Attention.objects.filter(closed_at=None).exists()
+    with pytest.raises(Refused, match="is cancelled and waits for this answer no more"):
+        request_answer(second, True, stage.owner)

@@ -6,11 +6,15 @@ import pytest
 
 from agents import scheduler
 from agents.models import Run
-from projects.models import Module, Plan
+from agents.services.answers import request_answer
+from agents.services.recovery import check_invariants
+from projects import live
+from projects.models import Attention, Module, Plan
 from projects.plancontent import plan_difference
 from projects.services.errors import Stale
+from projects.services.modules import module_cancel, module_retry
 from projects.services.plans import plan_approve, plan_set, plan_submit, plan_withdraw
-from tests.acceptance.stage import STUB, Turn, code, given, part, proof
+from tests.acceptance.stage import STUB, Turn, code, given, need, part, proof
 
 
 def test_nothing_runs_before_approval(team):
@@ -79,3 +83,71 @@ def test_the_next_plan_runs_only_what_differs(team):
     assert list(Plan.objects.order_by("number").values_list("status", flat=True)) == [
         "superseded", "approved",
     ]  # fmt: skip
+
+
+WAITS = Turn(result={"exception": {"paths": ["x.txt"], "reason": "Wait."}})
+
+
+def test_the_next_contract_of_a_module_at_work_keeps_its_order(team):
+    """It starts over after what it needs by then, and in the lane that it has by then."""
+    a = part("a")
+    files = {f"{slug}.py": STUB for slug in "cd"}
+    files |= {f"tests/test_{slug}.py": proof(slug) for slug in "cd"}
+    stage = team(a, files=files)
+    for slug in "cd":
+        stage.play_all(slug)
+        stage.play(slug, "build", WAITS, Turn({f"{slug}.py": code(slug)}))
+    newer = proof("a").replace('"a")', '"a2")')
+    stage.play("a", "tests", *(Turn({"tests/test_a.py": text}) for text in (proof("a"), newer)))
+    stage.play("a", "build", WAITS, *(Turn({"a.py": code(name)}) for name in ("a", "a2")))
+    stage.run()
+    other = {**a, "brief": "Other.", "needs": [need("c", "implementation")]}
+    stage.plan = stage.submit([other, given("c"), given("d", needs=[need("a", "coupled")])])
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person", "c": "needs_person", "d": "waiting"}
+    request_answer(stage.request("a"), False, stage.owner)
+    stage.work()
+    assert stage.path_of("a")[-2:] == ["merged", "waiting"]
+    assert stage.statuses() == {"a": "waiting", "c": "needs_person", "d": "needs_person"}
+    assert stage.module("a").lane == stage.module("d").lane != ""
+    assert (stage.module("a").needs_to_start, check_invariants()) == (1, [])
+    for slug in "cd":
+        request_answer(stage.request(slug), False, stage.owner)
+    stage.work()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert stage.merged_file("a.py") == code("a2")
+
+
+def test_what_a_plan_wants_no_more_is_not_done_after_all(team):
+    """A module at work, changed by the second plan and changed back by the third, ends once."""
+    a = given("a")
+    stage = team(a, checks=[{"run": "false", "at": "end"}])
+    stage.play("a", "build", WAITS, Turn({"a.py": code("a")}))
+    stage.run()
+    stage.plan = stage.submit([{**a, "brief": "Other."}])
+    stage.approve()
+    stage.plan = stage.submit([a])
+    stage.approve()
+    request_answer(stage.request("a"), False, stage.owner)
+    stage.work()
+    assert stage.statuses() == {"a": "merged"}
+    assert stage.path_of("a").count("merged") == 1
+    assert stage.plan.blocked_reason
+    # The next plan answers what blocked this one.
+    stage.plan = stage.submit([a], checks=[])
+    stage.run()
+    assert stage.plan.finished_at
+    assert not Attention.objects.filter(closed_at=None).exists()
+
+
+def test_a_module_begun_again_is_checked_with_all_the_others_again(team):
+    stage = team(given("a"), given("b"), checks=[{"run": "true", "at": "end"}])
+    stage.approve()
+    module_cancel(stage.module("b"), live.SYSTEM)
+    stage.work()
+    assert stage.plan.finished_at
+    module_retry(stage.module("b"), live.SYSTEM)
+    stage.work()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    assert stage.plan.finished_at
+    assert stage.project.runs.filter(kind="finish").count() == 2

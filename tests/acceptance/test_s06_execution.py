@@ -58,3 +58,12 @@ def test_used_up_attempts_need_a_person_and_a_retry_goes_on(team):
     assert stage.statuses() == {"a": "merged"}
     asked.refresh_from_db()
     assert asked.closed_by == "person:alice"
+
+
+def test_answers_that_can_not_be_taken_are_attempts(team):
+    stage = team(given("a"))
+    stage.play("a", "build", Turn(result={"exception": {}}))
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person"}
+    assert [run.reason_kind for run in stage.runs("a", "build")] == ["answer"] * 3
+    assert "names no paths" in stage.module("a").reason

@@ -10,7 +10,7 @@ from projects.hub import module_ref
 from projects.models import Attention
 from projects.services.modules import module_cancel, module_retry
 from reviews.models import Merge
-from tests.acceptance.stage import APPROVE, STUB, Turn, check, code, proof
+from tests.acceptance.stage import APPROVE, STUB, Turn, check, code, given, proof
 
 PARTS = ("x", "y")
 BOTH = {"x.py": code("x"), "y.py": code("y")}
@@ -27,7 +27,8 @@ SPLIT = Turn(result={"split": {"modules": [half(name) for name in PARTS]}})
 def big(team, *further: str, **policies: Any):
     """One module with two files, whose agent splits it, and recorded agents for the parts."""
     files = {f"{name}.py": STUB for name in PARTS}
-    files |= {f"tests/test_{name}.py": proof(name) for name in PARTS} | dict.fromkeys(further, "")
+    files |= {f"tests/test_{name}.py": proof(name) for name in (*PARTS, "c")}
+    files |= {"c.py": STUB, **dict.fromkeys(further, "")}
     whole = {
         "slug": "big",
         "owns": ["x.py", "y.py", *further],
@@ -123,3 +124,66 @@ def test_a_split_that_is_only_too_deep_is_asked(team):
     request_answer(stage.request("big/x"), False, stage.owner)
     stage.work()
     assert set(stage.statuses().values()) == {"merged"}
+
+
+def waiting_part(team, **policies: Any):
+    """A split module whose part y waits for a person, while x is merged."""
+    stage = big(team, **policies)
+    stage.play("big/y", "build", Turn(result={"exception": {"paths": ["y.txt"], "reason": "So."}}),
+               Turn({"y.py": code("y")}))  # fmt: skip
+    stage.run()
+    assert stage.statuses() == {"big": "built", "big/x": "merged", "big/y": "needs_person"}
+    return stage
+
+
+def test_parts_go_on_under_the_next_plan(team):
+    stage = waiting_part(team, split={"depth": 1, "modules": 4})
+    stage.plan = stage.submit([*stage.modules, given("c")])
+    stage.play_all("c")
+    stage.run()
+    request_answer(stage.request("big/y"), False, stage.owner)
+    stage.work()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert stage.merged_file("y.py") == code("y")
+
+
+def test_parts_are_dropped_with_their_module(team):
+    stage = waiting_part(team, split={"depth": 1, "modules": 4})
+    stage.plan = stage.submit([given("c")])
+    stage.play_all("c")
+    stage.run()
+    assert stage.statuses() == {
+        "big": "cancelled", "big/x": "merged", "big/y": "cancelled", "c": "merged",
+    }  # fmt: skip
+    assert not Attention.objects.filter(closed_at=None).exists(), "nobody is asked any more"
+
+
+def test_tests_are_written_and_not_split(team):
+    whole = {
+        "slug": "big",
+        "owns": ["x.py", "y.py"],
+        "tests": ["tests/test_x.py", "tests/test_y.py"],
+        "checks": [check("x"), check("y")],
+    }
+    stage = team(whole, files=dict.fromkeys(BOTH, STUB))
+    tests = Turn({f"tests/test_{name}.py": proof(name) for name in PARTS})
+    stage.play("big", "tests", SPLIT, tests)
+    stage.play("big", "build", Turn(BOTH))
+    stage.run()
+    assert stage.statuses() == {"big": "merged"}
+    first, second = stage.runs("big", "tests")
+    assert (first.reason_kind, second.status) == ("answer", "succeeded")
+    assert "write its tests" in first.reason
+    assert stage.project.active_runs == 0
+
+
+def test_what_a_part_may_change_comes_with_its_parent(team):
+    policies = {"split": {"depth": 1, "modules": 4}, "exceptions": {"allow": ["NEWS", "z.py"]}}
+    stage = big(team, "z.py", **policies)
+    # z.py is the parent's, which waits for this part, so that the part can't wait for it.
+    asks = Turn(result={"exception": {"paths": ["NEWS", "z.py"], "reason": "Tell of it."}})
+    stage.play("big/y", "build", asks, Turn({"y.py": code("y"), "NEWS": "y\n", "z.py": "Z = 1\n"}))
+    stage.run()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert stage.path_of("big").count("building") == 1
+    assert (stage.merged_file("NEWS"), stage.merged_file("z.py")) == ("y\n", "Z = 1\n")

@@ -105,3 +105,17 @@ def test_a_comment_at_a_line_is_the_agents_next_prompt(team, client):
     stage.work()
     again = stage.runs("a", "build")[1].assignments[0]["text"]
     assert "- alice: a.py:2 Take the <hm> out." in again
+
+
+def test_sending_back_is_an_attempt_and_ends(team):
+    stage = team(given("a"))
+    stage.play("a", "build", *(Turn({"a.py": code("a") + f"# {n}\n"}) for n in range(5)))
+    # No file has that many lines: such a number is no reason to lose the verdict.
+    far = {"path": "a.py", "line": 3_000_000_000, "message": "Far down."}
+    no = {"verdict": "rebuild", "summary": "Not so.", "findings": [far]}
+    stage.play("a", "review", Turn(result=no))
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person"}
+    assert stage.verdicts("a") == ["rebuild"] * 3
+    assert "3 attempts failed, the last one with: Not so." in stage.module("a").reason
+    assert {finding.line for finding in stage.findings("a", "review")} == {None}

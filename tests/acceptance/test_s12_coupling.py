@@ -6,9 +6,12 @@ import pytest
 from django.urls import reverse
 
 from agents.services.answers import request_answer
+from agents.services.recovery import check_invariants
+from projects import live
 from projects.hub import integration_ref
 from projects.plancontent import plan_specs
 from projects.services.errors import Refused
+from projects.services.modules import module_pause, module_resume
 from projects.services.plans import plan_withdraw
 from projects.services.publishing import publish
 from reviews.models import CheckResult, Merge
@@ -179,3 +182,36 @@ def test_policy_puts_into_a_lane_what_the_evidence_is_sure_of(team, client):
         assert set(stage.statuses().values()) == {"merged"}
         first, second = sorted("ab", key=lambda slug: number(stage, "module.merged", slug))
         assert number(stage, "module.planning", second) > number(stage, "module.merged", first)
+
+
+def test_coupled_with_what_it_needs_waits_for_it(team):
+    """In one lane, what is only built against would never come: it is merged first instead."""
+    stage = team(given("a"), given("b", needs=[need("a", "contract")]))
+    says = Turn(result={"coupled_with": ["a"], "reason": "Both count."})
+    stage.play("b", "build", says, Turn({"b.py": code("b")}))
+    module_pause(stage.module("a"), live.SYSTEM)
+    stage.run()
+    request_answer(stage.request("b"), True, stage.owner)
+    assert stage.statuses() == {"a": "waiting", "b": "waiting"}
+    assert check_invariants() == []
+    module_resume(stage.module("a"), live.SYSTEM)
+    stage.work()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    assert number(stage, "module.building", "b") > number(stage, "module.merged", "a")
+
+
+def test_what_is_at_work_already_can_not_be_put_into_one_lane(team):
+    stage = team(given("a"), given("b", needs=[need("a", "contract")]), given("c"))
+    asks = Turn(result={"exception": {"paths": ["c.txt"], "reason": "Words."}})
+    both = Turn(result={"coupled_with": ["b", "c"], "reason": "All count."}, seconds=1)
+    one = Turn(result={"coupled_with": ["b"], "reason": "Both count."})
+    stage.play("a", "build", both, one, Turn({"a.py": code("a")}))
+    stage.play("c", "build", asks, Turn({"c.py": code("c")}))
+    stage.run()
+    assert stage.statuses() == {"a": "needs_person", "b": "built", "c": "needs_person"}
+    for says in ("at work at the same time already", "b is at work and waits for a"):
+        with pytest.raises(Refused, match=says):
+            request_answer(stage.request("a"), True, stage.owner)
+        request_answer(stage.request("a"), False, stage.owner)
+        stage.work()
+    assert stage.statuses() == {"a": "merged", "b": "merged", "c": "needs_person"}

@@ -8,8 +8,10 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from agents import scheduler
 from agents.models import Host, Run
 from agents.services import runs
+from agents.services.recovery import check_invariants
 from projects import live
 from projects.models import Module, Plan, Project
 
@@ -202,3 +204,48 @@ def test_stopping_a_queued_run_gives_its_slot_back(project, django_user_model):
     project.refresh_from_db()
     run.refresh_from_db()
     assert (project.active_runs, run.status) == (0, "cancelled")
+
+
+@pytest.fixture
+def working(project):
+    """A run at work in a project that lets one at a time."""
+    Project.objects.update(ceiling=1)
+    Plan.objects.update(prepared_at=timezone.now())
+    scheduler.tick()
+    (queued,) = Run.objects.filter(status="queued")
+    return runs.run_claim(queued.pk, queued.fence)
+
+
+def test_the_slot_of_a_run_whose_gates_run_is_anothers_at_once(working):
+    runs.run_checking(working, scheduler.start_next)
+    assert Run.objects.filter(status="queued", holds_slot=True).count() == 1
+    assert scheduler.tick() == 0
+
+
+def test_a_stop_at_the_end_of_a_turn_is_not_forgotten(working):
+    runs.run_stop(Run.objects.get(pk=working.pk), live.SYSTEM, "Stop it.")
+    runs.run_checking(working, scheduler.start_next)
+    working.refresh_from_db()
+    assert (working.status, working.holds_slot) == ("stopping", True)
+    assert runs.orders([working.pk])[working.pk][0] == "stopping"
+
+
+def test_a_stop_while_a_run_waits_for_its_slot_is_not_forgotten(working):
+    runs.run_checking(working, lambda change: [])
+    runs.run_slot_want(working)
+    runs.run_stop(Run.objects.get(pk=working.pk), live.SYSTEM, "Stop it.")
+    assert not runs.run_slot_take(working, lambda project: 5)
+    working.refresh_from_db()
+    assert (working.status, working.holds_slot) == ("stopping", False)
+
+
+def test_an_end_that_fails_keeps_the_slot_for_the_next_try(working):
+    def then(change):
+        raise ValueError("Nobody foresaw this.")
+
+    with pytest.raises(ValueError, match="foresaw"):
+        runs.run_end(working, Run.Status.SUCCEEDED, then=then)
+    runs.run_end(working, Run.Status.FAILED)
+    working.project.refresh_from_db()
+    assert working.project.active_runs == 0
+    assert check_invariants() == []
