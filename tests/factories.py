@@ -146,12 +146,16 @@ def request(run: Run, kind: str = Request.Kind.COUPLED, **values: Any) -> Reques
 
 
 def review(module: Module, verdict: str = Review.Verdict.APPROVE, **values: Any) -> Review:
+    """A review of what the module is at."""
+    if not module.head_commit:
+        module.head_commit = SHA(2)
+        module.save(update_fields=["head_commit"])
     return Review.objects.create(
         project=module.project,
         module=module,
         verdict=verdict,
         base_commit=values.pop("base_commit", SHA(1)),
-        head_commit=values.pop("head_commit", SHA(2)),
+        head_commit=values.pop("head_commit", module.head_commit),
         model=values.pop("model", "recorded-strong"),
         **values,
     )

@@ -352,7 +352,7 @@ def request_answer(request: Request, granted: bool, by: User, answer: str = "") 
                     exception_grant(module, request.data["paths"], actor, reason)
                 return
         if module.status != S.NEEDS_PERSON:
-            # Somebody retried it meanwhile; what may still be given is given, and no more promised.
+            # Its agent is at work; what may still be given is given, and no more promised.
             if granted:
                 _grant_late(request, module, actor)
         elif granted:
@@ -384,6 +384,8 @@ def _deny(request: Request, module: Module, actor: live.Actor, answer: str) -> N
 
 
 def _grant_late(request: Request, module: Module, actor: live.Actor) -> None:
+    if request.kind == Request.Kind.QUESTION:
+        return
     if request.kind != Request.Kind.EXCEPTION or module.status not in OPEN:
         raise Refused(
             f"{module.slug} is {module.status} and waits for this answer no more. Refuse, and the "

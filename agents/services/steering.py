@@ -14,6 +14,7 @@ from django.utils import timezone
 from agents.assignments import Assignment
 from agents.models import Run, Steer
 from agents.models.steer import ENDED
+from agents.scheduler import STATUS_OF
 from agents.services import runs
 from agents.services.secrets import redactor
 from agents.work import Work
@@ -207,6 +208,7 @@ def again(work: Work, **module: Any) -> None:
     with live.change(run.project_id) as change:
         runs.run_update(run, turns=run.turns + 1)
         if module:
-            Module.objects.filter(pk=work.module.pk).update(**module)
+            at_work = Module.objects.filter(pk=work.module.pk, status=STATUS_OF[Run.Kind(run.kind)])
+            at_work.update(**module)
         change.event("steer.turn", run.topic, live.Actor.run(run.pk), run=run.pk, turn=run.turns)
     work.reload()

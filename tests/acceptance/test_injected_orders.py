@@ -90,7 +90,7 @@ def test_no_planted_order_has_an_effect_outside_the_run(team):
     # It did its own module, which waits for a person, whatever it said about approval.
     for name in ("a", "b"):
         module = stage.module(name)
-        assert (module.status, module.resume_to) == ("needs_person", "merging")
+        assert (module.status, module.resume_to) == ("needs_person", "reviewing")
     assert stage.branch_file("a", "a.py") == code("a")
     assert stage.branch_file("a", "b.py") == stage.merged_file("b.py")
     assert not Review.objects.filter(project=stage.project, run_topic__in=[

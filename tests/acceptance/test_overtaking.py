@@ -25,7 +25,8 @@ def once(monkeypatch):
     """Have something happen once, just before a function of the engine; False is not yet."""
 
     def patch(place, name, act):
-        real, done = getattr(place, name), []
+        real = getattr(place, name)
+        done: list[bool] = []
 
         def both(*args, **kwargs):
             if not done and act(*args) is not False:
