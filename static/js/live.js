@@ -39,7 +39,7 @@
 
   async function fetchRegion(region) {
     if (busy.has(region)) { busy.get(region).dirty = true; return; }
-    const state = { dirty: false };
+    const state = { dirty: false }, began = Date.now();
     busy.set(region, state);
     try {
       const answer = await get(region.dataset.src);
@@ -56,8 +56,9 @@
         }
       }
     } catch { /* The network is away: the reconnect asks again. */ } finally {
-      busy.delete(region);
-      if (state.dirty) setTimeout(refresh, 0);
+      // What takes long is asked for half of the time at most, however fast a plan moves on.
+      const rest = state.dirty ? Math.min(Date.now() - began, 5000) : 0;
+      setTimeout(() => { busy.delete(region); refresh(); }, rest);
     }
   }
 
