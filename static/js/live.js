@@ -291,10 +291,17 @@
     clearTimeout(toast.timer);
     toast.timer = setTimeout(() => { box.hidden = true; }, 8000);
   }
+  const isPlain = (xhr) => (xhr.getResponseHeader("Content-Type") || "").startsWith("text/plain");
+  // A refusal in plain words is no piece of a page: whatever asked, it is said as a toast.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const detail = event.detail;
+    if (detail.xhr.status < 400 || !isPlain(detail.xhr)) return;
+    detail.shouldSwap = false;
+    detail.isError = true;
+  });
   document.addEventListener("htmx:responseError", (event) => {
     const xhr = event.detail.xhr, status = xhr.status;
-    const plain = (xhr.getResponseHeader("Content-Type") || "").startsWith("text/plain");
-    toast(plain ? xhr.responseText
+    toast(isPlain(xhr) ? xhr.responseText
       : status === 403 ? "Your role in this project does not allow this."
       : status === 404 ? "This no longer exists. Reload the page."
       : `The server answered ${status}. Reload the page and try again.`);
@@ -303,8 +310,8 @@
   document.addEventListener("htmx:afterSettle", () => { start(); connect(); });
   // What was sent is shown in the page then; a refused text stays in its field.
   document.addEventListener("htmx:afterRequest", (event) => {
-    const form = event.detail.elt;
-    if (event.detail.successful && form?.matches?.("form[data-clear]")) form.reset();
+    const { elt: form, successful, xhr } = event.detail;
+    if (successful && xhr.status < 400 && form.matches?.("form[data-clear]")) form.reset();
   });
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-autosubmit] select, [data-autosubmit] input")) event.target.form.requestSubmit();

@@ -20,7 +20,7 @@ from projects.services.projects import project_pause
 from reviews.checks import CheckOutcome
 from reviews.services import Remark, checks_record, findings_record
 from tests import factories as make
-from tests.browser.test_pages import enter
+from tests.browser.test_pages import deafen, enter
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -214,3 +214,18 @@ def test_a_running_agent_is_told_and_the_receipt_comes_by_itself(
     runs.run_end(run, "succeeded")
     expect(page.get_by_label("Tell the agent")).to_have_count(0)
     assert page.evaluate("() => window.sameDocument")
+
+
+def test_a_message_that_comes_too_late_stays_in_its_field(
+    server, page, shop, mia, cart, complaints
+):
+    run = make.run(cart, worker="w", backend="acp")
+    enter(page, server, mia, f"/projects/shop/runs/{run.pk}/")
+    deafen(page)
+    page.get_by_label("Tell the agent").fill("Mind the tax.")
+    Run.objects.filter(pk=run.pk).update(status="succeeded", holds_slot=False)
+    Module.objects.filter(pk=cart.pk).update(status="merged")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#said")).to_contain_text("nobody is left to tell")
+    expect(page.get_by_label("Tell the agent")).to_have_value("Mind the tax.")
+    complaints.clear()  # The 422 itself.

@@ -44,6 +44,13 @@ def enter(page: Page, server, user: User, url: str) -> None:
     page.wait_for_url(f"{server.url}{url}")
 
 
+def deafen(page: Page) -> None:
+    """Let nobody tell the page what changes: as if each hint were still on its way."""
+    page.evaluate(
+        "() => { document.body.dataset.live = ''; window.dispatchEvent(new Event('pagehide')) }"
+    )
+
+
 def test_sign_in_by_password(server, page, shop, shot):
     page.goto(f"{server.url}/")
     shot("login")
@@ -135,10 +142,7 @@ def test_approval_of_a_changed_plan_is_refused_with_what_changed(
     plans.plan_submit(plan, alice)
     enter(page, server, alice, "/projects/shop/plan/")
     expect(page.locator("#approve")).to_be_visible()
-    # Nobody tells the page: as if the hint were still on its way.
-    page.evaluate(
-        "() => { document.body.dataset.live = ''; window.dispatchEvent(new Event('pagehide')) }"
-    )
+    deafen(page)
     plans.plan_withdraw(plan, alice)
     plans.plan_set(plan, alice, goal="Something else")
     plan.refresh_from_db()
@@ -148,6 +152,16 @@ def test_approval_of_a_changed_plan_is_refused_with_what_changed(
     assert Plan.objects.get().status == Plan.Status.SUBMITTED
     assert any("409" in complaint for complaint in complaints)
     complaints.clear()
+
+
+def test_a_refused_press_says_why(server, page, shop, alice, complaints):
+    enter(page, server, alice, "/projects/shop/plan/")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#module-m1 summary").first.click()
+    page.locator("#module-m1").get_by_role("button", name="Remove").click()
+    expect(page.locator("#toast")).to_contain_text("m2 need")
+    expect(page.locator("#module-m1")).to_be_visible()
+    complaints.clear()  # The 422 itself.
 
 
 def test_open_page_follows_what_others_do(server, page, shop, alice):
