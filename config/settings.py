@@ -335,6 +335,7 @@ SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "tutti_session"
 CSRF_COOKIE_NAME = "tutti_csrf"
+CSRF_FAILURE_VIEW = "projects.views.answers.csrf_failure"
 SECURE_SSL_REDIRECT = False  # The proxy that ends TLS redirects.
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 if PROXIES:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -24,14 +24,23 @@ def act(request: HttpRequest, do: Callable[[], Any], *, to: str, done: str = "")
         do()
     except Refused as error:
         if request.headers.get("HX-Request"):
-            return HttpResponse(
-                sentence(error), status=status_of(error), content_type="text/plain; charset=utf-8"
-            )
+            return plainly(sentence(error), status_of(error))
         messages.error(request, sentence(error))
         return redirect(to)
     if done:
         messages.success(request, done)
     return go(request, to)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Say why a page's token is not taken: each sign-in makes those of older pages void."""
+    if request.headers.get("HX-Request"):
+        return plainly("You signed in anew since this page was loaded: reload it.", 403)
+    return render(request, "403_csrf.html", status=403)
+
+
+def plainly(text: str, status: int) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
 
 
 def go(request: HttpRequest, to: str) -> HttpResponse:

@@ -30,6 +30,8 @@
     }
   }
 
+  const isLogin = (url) => url.includes("/accounts/login");
+
   async function get(url) {
     return fetch(url, {
       headers: { "HX-Request": "true", "Tutti-Live": "1" },
@@ -43,7 +45,7 @@
     busy.set(region, state);
     try {
       const answer = await get(region.dataset.src);
-      if (answer.redirected && answer.url.includes("/accounts/login")) return signedOut();
+      if (answer.redirected && isLogin(answer.url)) return signedOut();
       if (answer.status === 403 || answer.status === 404) return noAccess();
       if (answer.ok) {
         const html = await answer.text();
@@ -295,6 +297,11 @@
   // A refusal in plain words is no piece of a page: whatever asked, it is said as a toast.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const detail = event.detail;
+    if (isLogin(detail.xhr.responseURL)) {
+      event.preventDefault(); // The page to sign in is no piece of this one.
+      signedOut();
+      return;
+    }
     if (detail.xhr.status < 400 || !isPlain(detail.xhr)) return;
     detail.shouldSwap = false;
     detail.isError = true;

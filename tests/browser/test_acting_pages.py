@@ -115,6 +115,29 @@ def test_module_is_paused_and_its_request_answered_in_place(server, page, shop, 
     expect(page.get_by_text("Answer: Euro.")).to_be_visible()
 
 
+def test_a_press_of_who_is_signed_out_shows_where_to_sign_in(server, page, shop, mia, cart, shot):
+    enter(page, server, mia, "/projects/shop/modules/cart/")
+    deafen(page)
+    page.context.clear_cookies(name="tutti_session")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#live-banner")).to_contain_text("You are signed out")
+    expect(page.locator("#live-banner").get_by_role("link", name="Sign in")).to_be_visible()
+    expect(page.locator("#said")).to_be_empty()
+    shot("signed-out")
+
+
+def test_a_press_from_before_signing_in_anew_says_so(
+    server, page, shop, mia, cart, shot, complaints
+):
+    enter(page, server, mia, "/projects/shop/modules/cart/")
+    other = page.context.new_page()
+    enter(other, server, mia, "/projects/shop/board/")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#toast")).to_contain_text("You signed in anew")
+    shot("signed-in-anew")
+    complaints.clear()  # The 403 itself.
+
+
 def test_log_grows_in_order_while_it_is_open(server, page, shop, mia, cart, shot):
     run = make.run(cart, worker="w", sandbox="unconfined")
     run.assignments = [{"turn": 1, "text": "# Your task\nBuild it.", "prompt_version": "1"}]
