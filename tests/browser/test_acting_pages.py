@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from agents.models import Run
+from agents.models import Host, Provider, Quota, Run
 from agents.services import runs
 from agents.services.steering import Delivery
 from agents.supervision import Watch
@@ -252,3 +252,34 @@ def test_a_message_that_comes_too_late_stays_in_its_field(
     expect(page.locator("#said")).to_contain_text("nobody is left to tell")
     expect(page.get_by_label("Tell the agent")).to_have_value("Mind the tax.")
     complaints.clear()  # The 422 itself.
+
+
+def test_no_page_is_wider_than_a_phone(server, page, shop, cart, shot):
+    path = "src/company/product/notifications/preferences/storage/backends/memory_backend.py"
+    run = make.run(cart, worker="w", backend="acp", reason=f"{path} is red.")
+    make.log(run, f"I read {path} now.")
+    make.request(run, "question", question=f"May I change {path}?", data={"path": path})
+    review = make.review(cart, summary=f"The change in {path} is right.")
+    make.finding(cart, f"{path} is not its own.", review=review, path=path, line=3)
+    make.check(cart, ok=False, output=f"E  {path}:3: AssertionError", command=f"pytest {path}")
+    Module.objects.filter(pk=cart.pk).update(reason=f"{path} is red.")
+    Project.objects.filter(pk=shop.pk).update(goal=f"Keep {path} small.")
+    Quota.objects.create(scope="project", project=shop, measure="money", period="month", limit=3)
+    Host.objects.create(name="build-machine-number-seventeen.internal.example.org")
+    Provider.objects.create(name="anthropic-team-account-of-the-platform")
+    page.set_viewport_size({"width": 390, "height": 844})
+    enter(page, server, make.user("root", is_superuser=True), "/")
+    home = "/projects/shop/"
+    wide = {}
+    for url in (
+        "/", "/site/", "/site/quotas/", "/site/providers/", "/site/log/", f"{home}board/",
+        f"{home}plan/", f"{home}readiness/", f"{home}queue/", f"{home}economics/", f"{home}log/",
+        f"{home}inbox/", f"{home}quotas/", f"{home}settings/members/", f"{home}runs/",
+        f"{home}modules/cart/", f"{home}runs/{run.pk}/", f"{home}reviews/{review.pk}/",
+    ):  # fmt: skip
+        page.goto(f"{server.url}{url}")
+        expect(page.get_by_text("is being read.")).to_have_count(0)
+        if (width := page.evaluate("() => document.documentElement.scrollWidth")) > 390:
+            wide[url] = width
+        shot("phone-" + url.strip("/").replace("/", "-"))
+    assert not wide
