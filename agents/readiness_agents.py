@@ -255,6 +255,6 @@ def _paused(facts: Facts) -> Point:
     if facts.is_paused:
         button = Button("projects:resume", (facts.slug,), "Resume the project", "maintainer")
         return point(State.WARNING, "It is paused: 0 new runs start.",
-                     facts.page("agents:board", anchor="do-resume"), "See the board",
+                     facts.page("agents:board", anchor="do-pause"), "See the board",
                      button)  # fmt: skip
     return point(State.READY, "New runs start as soon as they can.")

@@ -67,7 +67,8 @@
   function morph(region, html) {
     Idiomorph.morph(region, html, {
       morphStyle: "innerHTML",
-      ignoreActiveValue: true,
+      // It also keeps what is inside: right for what is being typed, not for a button's words.
+      ignoreActiveValue: document.activeElement?.matches("input, select, textarea"),
       restoreFocus: true,
       callbacks: {
         beforeNodeMorphed: (node) => !(node.nodeType === 1 && node.hasAttribute("data-morph-skip")),

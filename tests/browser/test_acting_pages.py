@@ -115,6 +115,15 @@ def test_module_is_paused_and_its_request_answered_in_place(server, page, shop, 
     expect(page.get_by_text("Answer: Euro.")).to_be_visible()
 
 
+def test_who_pauses_by_keyboard_resumes_by_keyboard(server, page, shop, mia, cart):
+    enter(page, server, mia, "/projects/shop/modules/cart/")
+    page.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Resume")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Pause")).to_be_focused()
+
+
 def test_a_press_of_who_is_signed_out_shows_where_to_sign_in(server, page, shop, mia, cart, shot):
     enter(page, server, mia, "/projects/shop/modules/cart/")
     deafen(page)
