@@ -188,6 +188,7 @@
       socket = null;
       if (event.code === 4401) return signedOut();
       if (event.code === 4403) return noAccess();
+      if (event.code === 4413) return tooMuch();
       offline();
     };
   }
@@ -231,6 +232,7 @@
   const signedOut = () => end("You are signed out; this page no longer changes.",
     `/accounts/login/?next=${encodeURIComponent(location.pathname + location.search)}`, "Sign in");
   const noAccess = () => end("You no longer have access to this; the page no longer changes.", "/", "Your projects");
+  const tooMuch = () => end("This page shows too much to follow its changes.", location.href, "Reload");
 
   setInterval(() => {
     if (stopped) return;

@@ -209,6 +209,14 @@ def test_killed_server_is_said_and_caught_up_with(server, page, shop, alice, com
     complaints[:] = [c for c in complaints if "ERR_CONNECTION" not in c and "WebSocket" not in c]
 
 
+def test_page_that_shows_too_much_says_that_it_stands_still(server, page, shop, alice):
+    enter(page, server, alice, "/projects/shop/log/")
+    page.evaluate("() => { document.querySelector('#events').dataset.topic += 'x'.repeat(64000) }")
+    page.evaluate("() => { document.dispatchEvent(new Event('htmx:afterSettle')) }")
+    expect(page.locator("#live-banner")).to_contain_text("too much to follow")
+    expect(page.locator("#live-banner").get_by_role("link", name="Reload")).to_be_visible()
+
+
 def test_lost_membership_ends_the_page(server, page, shop, alice, complaints):
     bob = factories.user("bob")
     enter(page, server, bob, "/projects/shop/log/")

@@ -17,7 +17,7 @@ from django.test import Client
 from config.asgi import application
 from projects import feed as feeds
 from projects import live
-from projects.consumers import LARGEST_FRAME, LiveConsumer
+from projects.consumers import LARGEST_FRAME, TOO_MUCH, LiveConsumer
 from projects.models import Membership, Project, Role
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -273,7 +273,6 @@ async def test_another_sites_page_is_not_let_in(shop):
         '{"sub": {"p/²/board": 0}}',
         '{"sub": {"p/1' + "0" * 40 + '/board": 0}}',
         "[" * 10_000,
-        '{"sub": {"' + "x" * LARGEST_FRAME + '": 0}}',
     ],
 )
 async def test_malformed_frame_changes_nothing(shop, frame):
@@ -282,6 +281,20 @@ async def test_malformed_frame_changes_nothing(shop, frame):
         await page.subscribe(topic)
         await page.say(frame)
         await page.until(topic, await change(shop, topic))
+
+
+async def test_page_of_a_thousand_projects_is_live(shop):
+    await make_admin("alice")
+    topic = f"{shop.topic}/board"
+    async with Socket(await person("alice")) as page:
+        await page.subscribe(topic, *(f"p/{n}/board" for n in range(100_000, 101_000)))
+        await page.until(topic, await change(shop, topic))
+
+
+async def test_page_that_shows_too_much_is_told_so(shop):
+    async with Socket(await person("alice")) as page:
+        await page.say('{"sub": {"' + "x" * LARGEST_FRAME + '": 0}}')
+        assert await page.close_code(5) == TOO_MUCH
 
 
 async def test_feed_ends_with_its_last_page(shop):
