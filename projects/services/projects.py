@@ -27,6 +27,9 @@ from projects.text import clean_text
 #: What a new project allows: the plan file's own defaults.
 DEFAULT_POLICIES: dict[str, Any] = planfile.Policies().model_dump(mode="json")
 
+#: /projects/new/ is the form for another project.
+RESERVED = {"new"}
+
 
 def project_create(
     *,
@@ -43,12 +46,14 @@ def project_create(
 ) -> Project:
     """Make a project of a repository: rows first, then its hub; neither stays without the other.
 
-    `secret` is the source's token or deploy key. Raises Refused when the slug is taken or the
-    source can't be read.
+    `secret` is the source's token or deploy key. Raises Refused when the slug is taken or
+    reserved, or the source can't be read.
     """
     slug = slugify(slug)[:60]
     if not slug:
         raise Refused("Give the project a name of letters, digits or dashes.")
+    if slug in RESERVED:
+        raise Refused(f"“{slug}” is an address of Tutti's own. Choose another name.")
     check_environment(environment)
     check_address(source)
     try:

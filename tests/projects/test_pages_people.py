@@ -86,6 +86,13 @@ def test_bad_source_is_refused_in_the_form(db, dora, tutti_home, source):
     assert not Project.objects.exists()
 
 
+def test_project_is_not_named_like_the_form_for_a_new_one(db, dora, tutti_home, tmp_path):
+    source = factories.source_repository(tmp_path / "source", {"a.py": ""})
+    answer = new(dora, name="New", source=str(source))
+    assert answer.status_code == 422 and "Choose another name" in text_of(answer)
+    assert not Project.objects.exists()
+
+
 def test_bad_plan_file_makes_no_project(db, dora, tutti_home, tmp_path):
     source = factories.source_repository(tmp_path / "source", {"a.py": ""})
     file = SimpleUploadedFile("tutti.yaml", b"version: 1\nmodulse: []\n")
