@@ -71,6 +71,8 @@ def transition(module: Module, to: str, *, by: live.Actor, reason: str = "", **f
         )
         # The page of the plan shows each module's status, too.
         change.topics.add(f"{change.project.topic}/plan")
+        if came_from == S.CANCELLED:
+            _give_up_parts(module, change, by)
         if to == S.CANCELLED:
             # To merge after a module by an exception is an order, and needs nothing of it.
             order = Dependency.objects.filter(declared=False, kind=Dependency.Kind.CONTRACT)
@@ -83,6 +85,22 @@ def transition(module: Module, to: str, *, by: live.Actor, reason: str = "", **f
                 )
             _take_next_contract(module, by)
     return True
+
+
+def _give_up_parts(module: Module, change: live.Change, by: live.Actor) -> None:
+    """A module that begins again has a new branch, which lacks its parts, the merged ones too."""
+    for part in module.children.all():
+        said = {"slug": part.slug, "came_from": part.status, "to": S.CANCELLED,
+                "reason": f"{module.slug} begins again without it."}  # fmt: skip
+        Module.objects.filter(pk=part.pk).update(
+            status=S.CANCELLED,
+            status_at=timezone.now(),
+            reason=said["reason"],
+            merged_commit="",
+            parent=None,
+            version=F("version") + 1,
+        )
+        change.event("module.cancelled", part.topic, by, **said)
 
 
 def _release_dependents(module: Module, needs: QuerySet[Dependency]) -> None:

@@ -100,6 +100,9 @@ def read_children(
     assert parent.contract is not None
     specs = [_spec(child, parent.slug) for child in children]
     slugs = {spec.slug for spec in specs}
+    taken = Module.objects.filter(project=parent.project_id, slug__in=slugs)
+    if known := sorted(taken.values_list("slug", flat=True)):
+        return [], f"{', '.join(known)} exists already; give the parts other names."
     for spec in specs:
         for need in spec.needs:
             if need.module not in slugs:

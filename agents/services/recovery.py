@@ -10,7 +10,7 @@ from agents import processes
 from agents.models import Run
 from agents.services import budgets, runs
 from projects import live
-from projects.hub import Hub, remove_leftovers
+from projects.hub import Hub, integration_ref, remove_leftovers
 from projects.models import Dependency, Module, Plan, Project
 from projects.services.plans import plan_retry
 from reviews.models import Merge
@@ -157,7 +157,10 @@ def _yielded() -> list[str]:
 def _hubs() -> list[str]:
     """Every merged commit is on the branch that it was merged into."""
     found = []
-    for merge in Merge.objects.filter(status="merged").select_related("project", "module"):
+    # Parts that were given up went with the branch of their module.
+    gone = Q(module__status="cancelled") & ~Q(branch=integration_ref())
+    merges = Merge.objects.filter(status="merged").exclude(gone)
+    for merge in merges.select_related("project", "module"):
         hub = Hub(merge.project.hub_path)
         if not hub.path.exists():
             continue

@@ -58,12 +58,14 @@ def module_cancel(module: Module, by: live.Actor, reason: str = "") -> None:
             raise Refused(f"{module.slug} is {module.status} and can't be cancelled.")
         module_give_up(module, by, reason)
         if module.parent_id:
-            module_ask(
-                Module.objects.get(pk=module.parent_id),
-                f"Its part {module.slug} was cancelled. Cancel {module.slug.split('/')[0]} too, "
-                "or retry the part.",
-                live.SYSTEM,
-            )
+            _ask_about(module)
+
+
+def _ask_about(part: Module) -> None:
+    parent = part.parent
+    assert parent is not None
+    said = f"Its part {part.slug} was cancelled. Cancel {parent.slug} too, or retry the part."
+    module_ask(parent, said, live.SYSTEM)
 
 
 def module_ask(module: Module, reason: str, by: live.Actor, **fields: Any) -> bool:
@@ -120,12 +122,18 @@ def _module_resume_to(module: Module, by: live.Actor) -> None:
 
 
 def _module_start_over(module: Module, by: live.Actor) -> None:
-    transition(module, S.WAITING, by=by, **fresh_start())
+    if "/" in module.slug and not module.parent_id:
+        raise Refused(f"{module.slug} is no part any more: its module was begun again without it.")
+    if module.contract_id is None:
+        raise Refused(f"{module.slug} was never approved; put it into the next plan.")
+    transition(module, S.WAITING, by=by, **open_needs(module.contract_id), **fresh_start())
     # Its plan's checks at the end have to say again whether all is done.
     Plan.objects.filter(pk=module.plan_id).update(finished_at=None)
     parent = Module.objects.filter(pk=module.parent_id).first() if module.parent_id else None
     if parent and parent.status == S.NEEDS_PERSON and parent.resume_to == S.BUILT:
         _module_resume_to(parent, by)
+        if other := parent.children.filter(status=S.CANCELLED).first():
+            _ask_about(other)
 
 
 def module_set_back(module: Module, by: live.Actor, reason: str) -> None:

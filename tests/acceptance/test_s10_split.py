@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from agents.services.answers import request_answer
+from agents.services.recovery import check_invariants
 from projects import live
 from projects.hub import module_ref
 from projects.models import Attention
+from projects.services.errors import Refused
 from projects.services.modules import module_cancel, module_retry
 from reviews.models import Merge
 from tests.acceptance.stage import APPROVE, STUB, Turn, check, code, given, proof
@@ -84,7 +88,10 @@ def test_a_granted_split_whose_part_is_cancelled_asks_a_person(team):
     by = live.Actor.person(stage.owner)
     request_answer(stage.request("big"), True, stage.owner)
     assert stage.statuses() == {"big": "built", "big/x": "waiting", "big/y": "waiting"}
-    module_cancel(stage.module("big/y"), by, "Not needed.")
+    for name in PARTS:
+        module_cancel(stage.module(f"big/{name}"), by, "Not needed.")
+    assert "Its part big/x was cancelled." in stage.module("big").reason
+    module_retry(stage.module("big/x"), by)
     stage.work()
     assert stage.statuses() == {"big": "needs_person", "big/x": "merged", "big/y": "cancelled"}
     assert "Its part big/y was cancelled." in stage.module("big").reason
@@ -187,3 +194,15 @@ def test_what_a_part_may_change_comes_with_its_parent(team):
     assert set(stage.statuses().values()) == {"merged"}
     assert stage.path_of("big").count("building") == 1
     assert (stage.merged_file("NEWS"), stage.merged_file("z.py")) == ("y\n", "Z = 1\n")
+
+
+def test_a_split_module_that_begins_again_waits_for_no_given_up_part(team):
+    stage = waiting_part(team, split={"depth": 1, "modules": 4})
+    module_cancel(stage.module("big"), live.SYSTEM)
+    module_retry(stage.module("big"), live.SYSTEM)
+    assert check_invariants() == []
+    stage.work()
+    assert stage.statuses() == {"big": "merged", "big/x": "cancelled", "big/y": "cancelled"}
+    assert (stage.merged_file("x.py"), stage.merged_file("y.py")) == (code("x"), code("y"))
+    with pytest.raises(Refused, match="begun again without it"):
+        module_retry(stage.module("big/y"), live.SYSTEM)
