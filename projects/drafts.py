@@ -18,7 +18,7 @@ from projects.plancontent import (
     plan_specs,
     tracked_files,
 )
-from projects.services.errors import Problem
+from projects.services.errors import Problem, problems_of
 
 
 def draft_module(plan: Plan, slug: str) -> dict[str, Any] | None:
@@ -49,10 +49,7 @@ def typed_problems(plan: Plan, slug: str, values: Mapping[str, Any]) -> list[Pro
     try:
         part = planfile.ModulePart.model_validate({**values, "slug": slug})
     except ValidationError as error:
-        return [
-            Problem(slug, ".".join(str(p) for p in found["loc"]), found["msg"])
-            for found in error.errors()
-        ]
+        return problems_of(error, slug)
     mine = planfile.module_spec(part)
     others = [spec for spec in plan_specs(plan) if spec.slug != slug]
     found = graph.validate([*others, mine], tracked_files(plan), _commands(plan))

@@ -139,7 +139,9 @@ class ProjectForm(SourceKeyForm):
 
 class GeneralForm(PlainForm):
     name = forms.CharField(max_length=200)
-    goal = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
+    goal = forms.CharField(
+        required=False, max_length=50_000, widget=forms.Textarea(attrs={"rows": 3})
+    )
     default_branch = forms.CharField(
         max_length=200, label="Branch", help_text="The team's branch, which publishing moves."
     )

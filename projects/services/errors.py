@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -20,6 +22,18 @@ class Refused(Exception):
         super().__init__(message)
         self.message = message
         self.problems = list(problems)
+
+
+def problems_of(error: ValidationError, module: str = "") -> list[Problem]:
+    """What the plan file would not take, field by field."""
+    return [
+        Problem(
+            module,
+            ".".join(str(part) for part in found["loc"]),
+            found["msg"].removeprefix("Value error, "),
+        )
+        for found in error.errors()
+    ]
 
 
 class Stale(Refused):

@@ -18,8 +18,8 @@ from projects.hub import integration_ref
 from projects.lifecycle import OPEN, fresh_start, transition
 from projects.models import Contract, Dependency, Module, Plan, Project, Role
 from projects.services.attention import attention_close, attention_open
-from projects.services.errors import Problem, Refused, Stale
-from projects.services.projects import ceiling_set, hub_of, policies_checked, project_create
+from projects.services.errors import Problem, Refused, Stale, problems_of
+from projects.services.projects import ceiling_set, hub_of, part_checked, project_create
 from projects.services.waiting import waited_for, waits
 from projects.text import clean_text
 
@@ -121,9 +121,11 @@ def plan_fill(plan: Plan, values: dict[str, Any]) -> None:
 
 
 def plan_set(plan: Plan, by: User, **values: Any) -> None:
-    """Change goal, checks, instructions or policies of a draft."""
-    if "policies" in values:
-        values["policies"] = policies_checked(values["policies"])
+    """Change goal, checks, instructions or policies of a draft.
+
+    Raises Refused with a problem for each field that the plan file would not take.
+    """
+    values = part_checked(values)
     with live.change(plan.project) as change:
         _touch(plan)
         Plan.objects.filter(pk=plan.pk).update(**values)
@@ -140,10 +142,7 @@ def contract_save(
     try:
         part = planfile.ModulePart.model_validate({**values, "slug": slug})
     except ValidationError as error:
-        problems = [
-            Problem(slug, ".".join(str(part) for part in found["loc"]), found["msg"])
-            for found in error.errors()
-        ]
+        problems = problems_of(error, slug)
         raise Refused("The module can't be saved like this.", problems) from error
     row = part.model_dump(mode="json")
     with live.change(plan.project) as change:

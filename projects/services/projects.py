@@ -21,7 +21,7 @@ from projects import live, owndata, planfile
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
 from projects.services import sourcekeys
-from projects.services.errors import Problem, Refused
+from projects.services.errors import Problem, Refused, problems_of
 from projects.text import clean_text
 
 #: What a new project allows: the plan file's own defaults.
@@ -56,12 +56,12 @@ def project_create(
         raise Refused(f"“{slug}” is an address of Tutti's own. Choose another name.")
     check_environment(environment)
     check_address(source)
+    told = part_checked({"name": clean_text(name) or slug, "goal": clean_text(goal)})
     try:
         with transaction.atomic():
             project = Project.objects.create(
                 slug=slug,
-                name=clean_text(name) or slug,
-                goal=clean_text(goal),
+                **told,
                 source=source,
                 default_branch=branch or "main",
                 environment=environment,
@@ -146,12 +146,13 @@ def ceiling_set(*, project: Project, ceiling: int, by: User) -> None:
 def settings_set(*, project: Project, by: User, **values: Any) -> None:
     """Change name, goal, branch, environment or policies, with before and after in the record.
 
-    Raises Refused for a policy that the plan file would not take either.
+    Raises Refused with a problem for each field that the plan file would not take either.
     """
     if "environment" in values:
         check_environment(values["environment"])
-    if "policies" in values:
-        values["policies"] = policies_checked(values["policies"])
+    told = {name: clean_text(values[name]) for name in ("name", "goal") if name in values}
+    rules = {"policies": values["policies"]} if "policies" in values else {}
+    values |= part_checked(told | rules)
     with live.change(project) as change:
         before = {name: getattr(change.project, name) for name in values}
         changed = {name: value for name, value in values.items() if before[name] != value}
@@ -167,13 +168,13 @@ def settings_set(*, project: Project, by: User, **values: Any) -> None:
         )
 
 
-def policies_checked(policies: dict[str, Any]) -> dict[str, Any]:
+def part_checked(values: dict[str, Any]) -> dict[str, Any]:
+    """Some fields of the plan file's `project`, as the file would hold them."""
     try:
-        return planfile.Policies.model_validate(policies).model_dump(mode="json")
+        part = planfile.ProjectPart.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Refused(f"Policy {where}: {first['msg']}.") from error
+        raise Refused("This can't be saved like this.", problems_of(error)) from error
+    return part.model_dump(mode="json", include=set(values))
 
 
 def project_pause(*, project: Project, by: live.Actor) -> None:

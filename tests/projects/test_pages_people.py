@@ -201,6 +201,20 @@ def test_environment_that_is_none_stays_in_the_form(shop, alice):
     assert Project.objects.get().name == "Shop"
 
 
+@pytest.mark.parametrize("goal", ["x" * 50_001, "\u202e" * 10_000])
+def test_goal_longer_than_a_plan_may_have_is_refused(shop, alice, goal):
+    values = {"name": "New", "goal": goal, "default_branch": "main"}
+    answer = alice.post("/projects/shop/settings/", values)
+    assert answer.status_code == 422 and "at most 50000" in text_of(answer)
+
+
+def test_controls_of_a_goal_become_visible(shop, alice):
+    values = {"name": "a\x0cb", "goal": "from\x0bWord", "default_branch": "main"}
+    assert alice.post("/projects/shop/settings/", values).status_code == 302
+    made = Project.objects.get()
+    assert (made.name, made.goal) == ("a␌b", "from␋Word")
+
+
 @pytest.mark.parametrize("ceiling", ["0", "-1", "21", "x", ""])
 def test_impossible_ceiling_is_refused(shop, alice, ceiling):
     answer = alice.post("/projects/shop/settings/ceiling/", {"ceiling": ceiling})

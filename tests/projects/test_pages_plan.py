@@ -208,6 +208,23 @@ def test_stale_edit_of_the_plan_keeps_the_form(shop, bob):
     assert Plan.objects.get().goal == plan.goal
 
 
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"goal": "a\x0bb"}, "no text may hold (U+000B)"),
+        ({"instructions": "a\x0cb"}, "no text may hold (U+000C)"),
+        ({"check_run": "x" * 4001}, "at most 4000"),
+        ({"check_run": ["true"] * 101, "check_at": ["end"] * 101}, "at most 100 items"),
+        ({"check_at": "never"}, "'merge' or 'end'"),
+    ],
+)
+def test_plan_as_a_whole_holds_what_its_file_may(shop, bob, values, words):
+    answer = bob.post(f"{URL}edit/", {**whole(draft(shop)), **values})
+    assert answer.status_code == 422 and words in text_of(answer)
+    assert bob.get(f"{URL}tutti.yaml").status_code == 200
+    assert bob.post(f"{URL}submit/", **HTMX)["HX-Redirect"] == URL
+
+
 # --- What the page says ----------------------------------------------------------------------
 
 
