@@ -32,6 +32,7 @@ from projects.schemas import (
     SourceKeyIn,
 )
 from projects.services import modules, plans, projects, proposals, publishing, sourcekeys
+from projects.services.beginning import project_begin
 from projects.services.errors import Problem, Refused
 
 router = Router(tags=["projects"])
@@ -58,7 +59,7 @@ def project_create(request: HtmxRequest, body: ProjectIn) -> ProjectOut:
         file = planfile.load(body.plan) if body.plan.strip() else None
     except planfile.PlanFileError as error:
         raise Refused(str(error), [Problem("", "plan", str(error))]) from error
-    made = plans.project_begin(
+    made = project_begin(
         file,
         slug=body.name,
         source=body.source,

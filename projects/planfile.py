@@ -49,15 +49,25 @@ def _text_entry(value: object) -> object:
     return value
 
 
+def _each_once(needs: list[NeedPart]) -> list[NeedPart]:
+    seen = set()
+    for need in needs:
+        if need.module in seen:
+            raise ValueError(f"{need.module} is needed twice; keep one of the two")
+        seen.add(need.module)
+    return needs
+
+
 def _test_paths(value: object) -> object:
     return {"paths": value} if isinstance(value, list) else value
 
 
 Text = Annotated[str, AfterValidator(_plain), Field(max_length=50_000)]
 Line = Annotated[str, AfterValidator(_plain), AfterValidator(_one_line), Field(max_length=300)]
+Title = Annotated[Line, Field(max_length=200)]
 Command = Annotated[str, AfterValidator(_plain), Field(min_length=1, max_length=4_000)]
 Glob = Annotated[str, AfterValidator(_plain), Field(min_length=1, max_length=300)]
-Slug = Annotated[str, Field(pattern=rf"^{SEGMENT}(/{SEGMENT}){{0,3}}$")]
+Slug = Annotated[str, Field(pattern=rf"^{SEGMENT}(/{SEGMENT}){{0,3}}$", max_length=90)]
 Provided = Annotated[
     str, BeforeValidator(_text_entry), AfterValidator(_plain), Field(min_length=1, max_length=2_000)
 ]
@@ -113,7 +123,7 @@ class Replay(_Part):
 class ProjectPart(_Part):
     """What holds for the whole project."""
 
-    name: Line = ""
+    name: Title = ""
     goal: Text = ""
     checks: list[ProjectCheck] = Field(default_factory=list, max_length=100)
     instructions: Text = ""
@@ -142,14 +152,16 @@ class ModulePart(_Part):
     """A module and its contract."""
 
     slug: Slug
-    title: Line = ""
+    title: Title = ""
     brief: Text = ""
     owns: list[Glob] = Field(default_factory=list, max_length=500)
     tests: Annotated[
         TestPaths, BeforeValidator(_test_paths, json_schema_input_type=list[Glob] | TestPaths)
     ] = Field(default_factory=TestPaths)
     provides: list[Provided] = Field(default_factory=list, max_length=1_000)
-    needs: list[NeedPart] = Field(default_factory=list, max_length=1_000)
+    needs: Annotated[list[NeedPart], AfterValidator(_each_once)] = Field(
+        default_factory=list, max_length=1_000
+    )
     checks: list[Command] = Field(default_factory=list, max_length=100)
     lane: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9_/-]{0,79})?$")
     priority: int = Field(default=0, ge=-1_000, le=1_000)

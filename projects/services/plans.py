@@ -19,7 +19,7 @@ from projects.lifecycle import OPEN, fresh_start, transition
 from projects.models import Contract, Dependency, Module, Plan, Project, Role
 from projects.services.attention import attention_close, attention_open
 from projects.services.errors import Problem, Refused, Stale, problems_of
-from projects.services.projects import ceiling_set, hub_of, part_checked, project_create
+from projects.services.projects import hub_of, part_checked
 from projects.services.waiting import waited_for, waits
 from projects.text import clean_text
 
@@ -38,25 +38,6 @@ def open_plan(project: Project) -> Plan | None:
     return Plan.objects.filter(
         project=project, status__in=[Plan.Status.DRAFT, Plan.Status.SUBMITTED]
     ).first()
-
-
-def project_begin(
-    file: planfile.PlanFile | None, *, owner: User, goal: str = "", **values: Any
-) -> Project:
-    """Make a project, with `project_create`'s values, and its first draft: a plan file or empty.
-
-    The goal is the file's where it has one. Raises Refused when the project can't be made, or its
-    file holds what a draft may not.
-    """
-    whole = (file.project.goal if file else "") or goal
-    project = project_create(owner=owner, goal=whole, **values)
-    if file is None:
-        plan_draft(project, owner)
-        return project
-    plan_import(project, file, owner)
-    if file.project.ceiling != project.ceiling:
-        ceiling_set(project=project, ceiling=file.project.ceiling, by=owner)
-    return project
 
 
 def plan_draft(project: Project, by: User) -> Plan:
@@ -477,7 +458,7 @@ def contract_row(
         module=module,
         plan=plan,
         version=latest + 1,
-        title=clean_text(values.get("title") or values["slug"]),
+        title=clean_text(values.get("title") or values["slug"], 200),
         brief=clean_text(values.get("brief") or ""),
         owns=values.get("owns") or [],
         tests=tests["paths"] if isinstance(tests, dict) else tests,

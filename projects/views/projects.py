@@ -15,9 +15,9 @@ from projects import access, live, planfile, selectors
 from projects.access import HtmxRequest
 from projects.forms import ProjectForm, posted
 from projects.models import Role
-from projects.services import plans as plan_services
 from projects.services import projects as services
 from projects.services import publishing
+from projects.services.beginning import project_begin
 from projects.services.errors import Refused
 from projects.views.answers import act, back
 from projects.views.live import live_response
@@ -66,7 +66,7 @@ def project_create(request: HtmxRequest) -> HttpResponse:
 
 
 def _create(request: HtmxRequest, data: dict[str, Any], file: planfile.PlanFile | None) -> str:
-    project = plan_services.project_begin(
+    project = project_begin(
         file,
         slug=data["name"],
         source=data["source"],

@@ -101,6 +101,19 @@ def test_bad_plan_file_makes_no_project(db, dora, tutti_home, tmp_path):
     assert not Project.objects.exists()
 
 
+def test_plan_that_can_not_be_had_leaves_no_half_made_project(db, dora, tutti_home, tmp_path):
+    source = factories.source_repository(tmp_path / "source", {"m1.py": "", "m2.py": ""})
+    for bad in (
+        PLAN.replace("{module: m1,", "{module: gone,"),
+        PLAN.replace("Shop,", "Shop, ceiling: 900,"),
+    ):
+        plan = SimpleUploadedFile("tutti.yaml", bad.encode())
+        assert new(dora, source=str(source), plan=plan).status_code == 422
+        assert not Project.objects.exists() and not list(tutti_home.glob("hubs/*"))
+    plan = SimpleUploadedFile("tutti.yaml", PLAN.encode())
+    assert new(dora, source=str(source), plan=plan).status_code == 302
+
+
 def test_pause_and_resume_go_back_to_where_the_button_was(shop, alice):
     answer = alice.post("/projects/shop/pause/", {"next": "/projects/shop/settings/"})
     assert answer["Location"] == "/projects/shop/settings/"

@@ -153,6 +153,20 @@ def test_bad_field_is_named(shop, bob, values, words):
     assert answer.status_code == 422 and words in text_of(answer)
 
 
+def test_module_is_not_needed_twice(shop, bob):
+    twice = {"need_module": ["m2", "m2"], "need_kind": ["implementation", "contract"]}
+    answer = bob.post(f"{URL}modules/m1/edit/", form_of(seen=seen(bob), **twice))
+    assert answer.status_code == 422 and "m2 is needed twice" in text_of(answer)
+
+
+def test_title_is_kept_short_enough_when_its_marks_become_visible(shop, bob):
+    title = "\u202e" * 100
+    assert (
+        bob.post(f"{URL}modules/m1/edit/", form_of(seen=seen(bob), title=title)).status_code == 302
+    )
+    assert len(Contract.objects.get(module__slug="m1").title) == 200
+
+
 def test_module_that_others_need_is_not_removed(shop, bob):
     answer = bob.post(f"{URL}modules/m1/remove/", **HTMX)
     assert answer.status_code == 422

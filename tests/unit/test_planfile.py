@@ -86,6 +86,8 @@ def test_unknown_keys_are_named_with_their_lines() -> None:
         ("", 1, ""),
         ("version: 1\nmodules:\n- slug: Big\n", 3, "modules[0].slug"),
         ("version: 1\nmodules:\n- slug: a\n  title: \"a\\nb\"\n", 4, "modules[0].title"),
+        (f"version: 1\nmodules:\n- slug: a\n  title: {'x' * 201}\n", 4, "modules[0].title"),
+        (f"version: 1\nmodules:\n- slug: {'/'.join(['x' * 30] * 3)}\n", 3, "modules[0].slug"),
         ("version: 1\nmodules:\n- slug: a\n  brief: \"a\\0b\"\n", 4, "modules[0].brief"),
         ("version: 1\nmodules:\n- slug: a\n  estimate_seconds: .nan\n", 4,
          "modules[0].estimate_seconds"),
@@ -115,6 +117,14 @@ def test_wrong_values_are_named_with_their_lines(text: str, line: int, path: str
 )
 def test_text_that_is_not_plain_yaml_is_refused(text: str, said: str) -> None:
     assert message_of(text).startswith(said)
+
+
+def test_module_is_needed_once() -> None:
+    needs = "[{module: cart, kind: contract}, {module: cart, kind: coupled}]"
+    text = PLAN.replace("[{module: cart, kind: contract}]", needs)
+    assert (
+        message_of(text) == "line 23: modules[1].needs: cart is needed twice; keep one of the two"
+    )
 
 
 def test_huge_file_is_refused_unread() -> None:
@@ -153,6 +163,7 @@ modules = st.fixed_dictionaries(
                 {"module": slugs, "kind": st.sampled_from(["contract", "coupled"])}
             ),
             max_size=2,
+            unique_by=lambda need: need["module"],
         ),
         "checks": st.lists(words, max_size=2),
         "priority": st.integers(-1000, 1000),
