@@ -112,11 +112,17 @@ def invitations_open(project: Project) -> QuerySet[Invitation]:
 
 
 def invitation(token: str) -> Invitation | None:
-    """The invitation of a link, while it can be accepted."""
-    found = Invitation.objects.select_related("project", "by")
-    return found.filter(
-        token_hash=_hash(token), used_at__isnull=True, expires_at__gt=timezone.now()
+    """The invitation of a link, while it can be accepted: also its maker may still invite."""
+    rows = Invitation.objects.select_related("project", "by").filter(by__is_active=True)
+    found = rows.filter(
+        token_hash=_hash(token),
+        used_at__isnull=True,
+        expires_at__gt=timezone.now(),
+        project__archived_at__isnull=True,
     ).first()
+    if found is None or access.role_of(found.by, found.project) != Role.OWNER:
+        return None
+    return found
 
 
 def login_link(token: str) -> LoginLink | None:

@@ -33,6 +33,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(P + "settings/members/", people.members, name="settings-members"),
     path(P + "settings/members/<int:pk>/", people.member_set, name="member-set"),
     path(P + "settings/invitations/", people.invitation_create, name="invitation-create"),
+    path(
+        P + "settings/invitations/<int:pk>/withdraw/",
+        people.invitation_withdraw,
+        name="invitation-withdraw",
+    ),
     path(P + "plan/", plans.plan, name="plan"),
     path(P + "plan/<int:number>/", plans.plan, name="plan-number"),
     path(P + "plan/tutti.yaml", plans.plan_download, name="plan-download"),

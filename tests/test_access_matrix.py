@@ -24,7 +24,7 @@ from pytest_django import DjangoDbBlocker
 from agents.models import Host, Price, Provider, ProviderTest, Quota
 from config.api import api
 from projects.hub import Hub
-from projects.models import Membership, Module, Project, Role
+from projects.models import Invitation, Membership, Module, Project, Role
 from projects.services import plans
 from projects.services.projects import invitation_create
 from tests import factories as make
@@ -37,7 +37,7 @@ P = {"slug": "shop"}
 ATTIC = {"slug": "attic"}
 CART = P | {"module": "cart"}
 RUN, REVIEW, COUPLED, EXCEPTION, BOB = "{run}", "{review}", "{coupled}", "{exception}", "{bob}"
-TOKEN = "{token}"
+TOKEN, INVITATION = "{token}", "{invitation}"
 QUOTA, ACCOUNT, PRICE, HOST = "{quota}", "{account}", "{price}", "{host}"
 TEST, SITE_TEST = "{test}", "{site_test}"
 
@@ -93,6 +93,7 @@ PAGES = [
     Row("projects:settings-members", "GET", VIEWER),
     Row("projects:member-set", "POST", OWNER, P | {"pk": BOB}, {"role": "viewer"}),
     Row("projects:invitation-create", "POST", OWNER, data={"role": "member"}),
+    Row("projects:invitation-withdraw", "POST", OWNER, P | {"pk": INVITATION}),
     Row("projects:plan", "GET", VIEWER),
     Row("projects:plan-number", "GET", VIEWER, P | {"number": 1}),
     Row("projects:plan-download", "GET", VIEWER),
@@ -363,6 +364,7 @@ def made_world(team: Path) -> dict[str, Any]:
         "test": ProviderTest.objects.create(project=project, role="planner", backend="acp").pk,
         "site_test": ProviderTest.objects.create(role="planner", backend="acp").pk,
         "token": invitation_create(project=project, role=MEMBER, by=make.user("alice")),
+        "invitation": Invitation.objects.get().pk,
     }
 
 

@@ -17,11 +17,11 @@ from django.utils.text import slugify
 from pydantic import ValidationError
 
 from projects import hub as hubs
-from projects import live, owndata, planfile
+from projects import live, owndata, planfile, selectors
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
 from projects.services import sourcekeys
-from projects.services.errors import Problem, Refused, problems_of
+from projects.services.errors import Problem, Refused, Stale, problems_of
 from projects.text import clean_text
 
 #: What a new project allows: the plan file's own defaults.
@@ -29,6 +29,7 @@ DEFAULT_POLICIES: dict[str, Any] = planfile.Policies().model_dump(mode="json")
 
 #: /projects/new/ is the form for another project.
 RESERVED = {"new"}
+NO_INVITATION = "This invitation was used or withdrawn, has expired, or never existed."
 
 
 def project_create(
@@ -200,6 +201,9 @@ def member_set(*, project: Project, user: User, role: str | None, by: User) -> N
         others = Membership.objects.filter(project=project, role=Role.OWNER).exclude(user=user)
         if current and current.role == Role.OWNER and role != Role.OWNER and not others.exists():
             raise Refused("A project keeps at least one owner. Make somebody else owner first.")
+        if current and current.role == Role.OWNER and role != Role.OWNER:
+            for row in Invitation.objects.filter(project=project, by=user, used_at=None):
+                _withdraw(row, change, by)
         if role is None:
             Membership.objects.filter(project=project, user=user).delete()
         else:
@@ -231,17 +235,36 @@ def invitation_create(*, project: Project, role: str, by: User) -> str:
     return token
 
 
+def invitation_withdraw(*, project: Project, pk: int, by: User) -> None:
+    """Take back an invitation that nobody used."""
+    with live.change(project) as change:
+        row = Invitation.objects.filter(project=project, pk=pk, used_at=None).first()
+        if row is None:
+            raise Stale("This invitation was used or withdrawn already.")
+        _withdraw(row, change, by)
+
+
+def _withdraw(invitation: Invitation, change: live.Change, by: User) -> None:
+    change.event(
+        "member.uninvited",
+        change.project.topic,
+        live.Actor.person(by),
+        role=invitation.role,
+        invited_by=invitation.by.get_username(),
+    )
+    invitation.delete()
+
+
 def invitation_accept(*, token: str, user: User) -> Project:
     """Join by a link; it works once, and never lowers a role that is already held."""
-    invitation = Invitation.objects.filter(token_hash=_hash(token)).first()
+    invitation = selectors.invitation(token)
     if invitation is None:
-        raise Refused("This invitation does not exist. Ask for a new link.")
+        raise Refused(NO_INVITATION)
     with live.change(invitation.project_id):
-        used = Invitation.objects.filter(
-            pk=invitation.pk, used_at__isnull=True, expires_at__gt=timezone.now()
-        ).update(used_at=timezone.now(), used_by=user)
-        if not used:
-            raise Refused("This invitation was used or has expired. Ask for a new link.")
+        # Under the project's lock: meanwhile it may be used, or its maker no owner any more.
+        if selectors.invitation(token) is None:
+            raise Refused(NO_INVITATION)
+        Invitation.objects.filter(pk=invitation.pk).update(used_at=timezone.now(), used_by=user)
         held = Membership.objects.filter(project=invitation.project, user=user).first()
         if held is None or not Role(held.role).covers(Role(invitation.role)):
             member_set(

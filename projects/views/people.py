@@ -76,6 +76,18 @@ def invitation_create(request: HtmxRequest, slug: str) -> HttpResponse:
     return render(request, "projects/settings_members.html", context)
 
 
+@login_required
+@require_POST
+def invitation_withdraw(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
+    project = access.project_for(request.user, slug, role=Role.OWNER)
+    return act(
+        request,
+        lambda: services.invitation_withdraw(project=project, pk=pk, by=request.user),
+        to=reverse("projects:settings-members", args=[slug]),
+        done="Withdrawn: its link no longer works.",
+    )
+
+
 @never_cache
 @require_http_methods(["GET", "POST"])
 def invitation(request: HtmxRequest, token: str) -> HttpResponse:

@@ -7,6 +7,7 @@ import json
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
 from projects import live
 from projects.models import Event, Instruction, Membership, Plan, Project, Role
@@ -172,6 +173,50 @@ def test_invitation_of_a_stranger_offers_to_sign_in(shop, client):
     assert "Sign in to join" in text_of(page)
     assert client.post(f"/invitations/{token}/").status_code == 200
     assert Membership.objects.count() == 2
+
+
+def invite(project, user, role="owner"):
+    return f"/invitations/{services.invitation_create(project=project, role=role, by=user)}/"
+
+
+@pytest.mark.parametrize("role", [None, "maintainer"])
+def test_invitations_end_with_the_ownership_of_who_made_them(shop, dora, role):
+    bob, maker = factories.user("bob"), factories.user("alice")
+    services.member_set(project=shop, user=bob, role="owner", by=maker)
+    url = invite(shop, bob)
+    services.member_set(project=shop, user=bob, role=role, by=maker)
+    event = Event.objects.get(kind="member.uninvited")
+    assert (event.actor, event.data["invited_by"]) == ("person:alice", "bob")
+    assert dora.get(url).status_code == 404 and dora.post(url).status_code == 409
+    assert client_of(bob).post(url).status_code == 409
+    assert not Membership.objects.filter(user=bob, role="owner").exists()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda shop: Membership.objects.filter(user__username="alice").update(role="member"),
+        lambda shop: User.objects.filter(username="alice").update(is_active=False),
+        lambda shop: Project.objects.update(archived_at=timezone.now()),
+    ],
+    ids=["demoted", "deactivated", "archived"],
+)
+def test_invitation_needs_a_project_and_an_owner_behind_it(shop, dora, end):
+    url = invite(shop, factories.user("alice"))
+    Membership.objects.filter(user__username="bob").update(role="owner")
+    end(shop)
+    assert dora.get(url).status_code == 404 and dora.post(url).status_code == 409
+    assert not Membership.objects.filter(user__username="dora").exists()
+
+
+def test_withdrawn_invitation_admits_nobody(shop, alice, dora):
+    url = invite(shop, factories.user("alice"), "member")
+    page = alice.get("/projects/shop/settings/members/").content.decode()
+    action = page.split("/withdraw/")[0].split('action="')[-1] + "/withdraw/"
+    assert alice.post(action)["Location"] == "/projects/shop/settings/members/"
+    assert dora.post(url).status_code == 409
+    assert Event.objects.get(kind="member.uninvited").data["role"] == "member"
+    assert alice.post(action, HTTP_HX_REQUEST="true").status_code == 409
 
 
 def test_owner_sets_roles(shop, alice):
