@@ -243,11 +243,19 @@ def quota_preview(request: HtmxRequest, slug: str | None = None) -> HttpResponse
             effect = preview(found, form.cleaned_data["limit"], project)
     else:
         form = QuotaForm(request.GET, own=project)
-        if form.is_valid():
+        if form.is_valid() and _can_be_set(form):
             made = Quota(**form.values())
             effect = preview(made, made.limit, project)
     name = "agents/quota_preview.html" + ("#effect" if request.htmx else "")
     return render(request, name, {**_frame(project), "effect": effect, "form": form})
+
+
+def _can_be_set(form: QuotaForm) -> bool:
+    names = ("scope", "measure", "period", "limit", "window_seconds", "time_zone")
+    values = form.values()
+    _, problems = quotas.checked(**{name: values[name] for name in names})
+    form.add_problems(problems)
+    return not problems
 
 
 # --- History -------------------------------------------------------------------------------------

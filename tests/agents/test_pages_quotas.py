@@ -303,6 +303,13 @@ def test_preview_says_what_is_wrong_with_a_number(root, shop):
     assert client.get(f"{SITE}preview/", {"pk": "x"}).status_code == 404
 
 
+@pytest.mark.parametrize("zone", ["Europe", "Mars/Base", "/etc/passwd"])
+def test_preview_says_that_there_is_no_such_time_zone(shop, zone):
+    form = {"counts": "tokens:day", "limit": 5, "time_zone": zone}
+    answer = enter("alice").get(f"{MINE}preview/", form)
+    assert answer.status_code == 200 and "There is no time zone" in answer.content.decode()
+
+
 def test_preview_says_how_far_above_the_site(root, shop):
     parallel(root, 4)
     quota = parallel(root, 3, shop)
