@@ -76,7 +76,10 @@ def parse(source: str, roots: Iterable[Path]) -> Source:
         raise GitError(f"“{source}” names a git remote helper; give an https or ssh URL.")
     if not source.startswith(("/", ".", "~")) and _SHORT_SSH.fullmatch(source):
         return Source(source, source, is_local=False)
-    return _local(source, roots)
+    try:
+        return _local(source, roots)
+    except (OSError, RuntimeError) as error:
+        raise GitError(f"{source} cannot be read: {error}.") from error
 
 
 def branches(source: Source) -> tuple[str | None, dict[str, str]]:
@@ -158,10 +161,7 @@ def _place(address: str) -> tuple[bool, str, int | None]:
 
 
 def _local(source: str, roots: Iterable[Path]) -> Source:
-    try:
-        path = Path(source).expanduser().resolve()
-    except (OSError, RuntimeError) as error:
-        raise GitError(f"{source} cannot be read: {error}.") from error
+    path = Path(source).expanduser().resolve()
     allowed = [Path(root).resolve() for root in roots]
     if not any(path.is_relative_to(root) for root in allowed):
         listed = ", ".join(map(str, allowed)) or "none is set"

@@ -8,6 +8,7 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -103,7 +104,7 @@ def hub_create(project: Project) -> None:
 
 
 def check_address(source: str) -> None:
-    """Refuse an address with a password or token in it: it would be stored and shown as it is."""
+    """Refuse an address that is none, or with a password or token in it, which would be shown."""
     scheme, _, rest = source.partition("://")
     user = rest.split("/", 1)[0].rpartition("@")[0]
     if user and (":" in user or scheme.lower() == "https"):
@@ -112,6 +113,11 @@ def check_address(source: str) -> None:
             "name in their own fields."
         )
         raise Refused(message, [Problem("", "source", message)])
+    try:
+        _ = urlsplit(source).port if rest else None
+    except ValueError as error:
+        message = "This is no address that can be reached: check its host and port."
+        raise Refused(message, [Problem("", "source", message)]) from error
 
 
 def check_environment(environment: str) -> None:
@@ -119,12 +125,15 @@ def check_environment(environment: str) -> None:
     if not environment:
         return
     folder = Path(environment)
-    is_one = (folder / "bin").is_dir() and any(
-        (folder / name).exists() for name in ("pyvenv.cfg", "conda-meta")
-    )
-    if is_one and not owndata.shows(folder):
-        return
     message = f"{environment} is no virtual environment: it has no bin and pyvenv.cfg."
+    try:
+        is_one = (folder / "bin").is_dir() and any(
+            (folder / name).exists() for name in ("pyvenv.cfg", "conda-meta")
+        )
+        if is_one and not owndata.shows(folder):
+            return
+    except OSError as error:
+        message = f"{environment} can't be read: {error.strerror}."
     raise Refused(message, [Problem("", "environment", message)])
 
 

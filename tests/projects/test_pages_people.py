@@ -79,9 +79,13 @@ def test_project_without_a_plan_file_begins_with_a_draft(db, dora, tutti_home, t
     assert "can propose them" in text_of(dora.get("/projects/fresh/plan/"))
 
 
-@pytest.mark.parametrize("source", ["/nowhere/at/all", "ext::sh -c id", "--upload-pack=x", "-"])
-def test_bad_source_is_refused_in_the_form(db, dora, tutti_home, source):
-    answer = new(dora, source=source)
+NO_URLS = ["ssh://[::1/x", "https://example.org:99999/x"]
+NO_PATHS = ["/nowhere/at/all", "ext::sh -c id", "--upload-pack=x", "-", "{root}/" + "a" * 300]
+
+
+@pytest.mark.parametrize("source", [*NO_URLS, *NO_PATHS])
+def test_bad_source_is_refused_in_the_form(db, dora, tutti_home, tmp_path, source):
+    answer = new(dora, source=source.replace("{root}", str(tmp_path)))
     assert answer.status_code == 422
     assert 'role="alert"' in answer.content.decode() and "Fresh" in answer.content.decode()
     assert not Project.objects.exists()
@@ -257,6 +261,12 @@ def test_environment_that_is_none_stays_in_the_form(shop, alice):
     answer = alice.post("/projects/shop/settings/", values)
     assert answer.status_code == 422 and "no virtual environment" in text_of(answer)
     assert Project.objects.get().name == "Shop"
+
+
+def test_environment_that_can_not_be_read_stays_in_the_form(shop, alice):
+    values = {"name": "New", "default_branch": "main", "environment": "/" + "a" * 300}
+    answer = alice.post("/projects/shop/settings/", values)
+    assert answer.status_code == 422 and "can't be read: File name too long." in text_of(answer)
 
 
 @pytest.mark.parametrize("goal", ["x" * 50_001, "\u202e" * 10_000])
