@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import cast
+from urllib.parse import unquote
 
-from django.http import HttpRequest
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.functional import SimpleLazyObject
@@ -18,23 +20,45 @@ from projects.redaction import Redactor
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 
 
-@sync_and_async_middleware
-def redacting(get_response: Callable[[HttpRequest], Answer]) -> Callable[[HttpRequest], Answer]:
-    """Hand down what takes secrets out of pages: rooms below agents know none of them."""
+Middleware = Callable[[Callable[[HttpRequest], Answer]], Callable[[HttpRequest], Answer]]
 
-    def give(request: HttpRequest) -> None:
-        cast(HtmxRequest, request).redactor = cast(Redactor, SimpleLazyObject(redactor))
 
-    if iscoroutinefunction(get_response):
+def _first(look: Callable[[HttpRequest], None]) -> Middleware:
+    """Middleware that looks at each request before it is answered."""
 
-        async def answer_async(request: HttpRequest) -> HttpResponseBase:
-            give(request)
-            return await cast(Awaitable[HttpResponseBase], get_response(request))
+    @sync_and_async_middleware
+    def middleware(
+        get_response: Callable[[HttpRequest], Answer],
+    ) -> Callable[[HttpRequest], Answer]:
+        if iscoroutinefunction(get_response):
 
-        return answer_async
+            async def answer_async(request: HttpRequest) -> HttpResponseBase:
+                look(request)
+                return await cast(Awaitable[HttpResponseBase], get_response(request))
 
-    def answer(request: HttpRequest) -> Answer:
-        give(request)
-        return get_response(request)
+            return answer_async
 
-    return answer
+        def answer(request: HttpRequest) -> Answer:
+            look(request)
+            return get_response(request)
+
+        return answer
+
+    return cast(Middleware, middleware)
+
+
+def _give_redactor(request: HttpRequest) -> None:
+    cast(HtmxRequest, request).redactor = cast(Redactor, SimpleLazyObject(redactor))
+
+
+def _refuse_nul(request: HttpRequest) -> None:
+    if "\0" in request.path_info:
+        raise Http404("No address holds a NUL.")
+    if "\0" in unquote(request.META.get("QUERY_STRING", "")):
+        raise BadRequest("No address holds a NUL.")
+
+
+#: Hand down what takes secrets out of pages: rooms below agents know none of them.
+redacting = _first(_give_redactor)
+#: Refuse what PostgreSQL takes in no text, once for all that look it up there.
+without_nul = _first(_refuse_nul)

@@ -220,6 +220,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "config.middleware.redacting",
+    "config.middleware.without_nul",
 ]
 
 ROOT_URLCONF = "config.urls"

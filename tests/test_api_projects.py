@@ -132,6 +132,19 @@ def test_extra_field_names_itself(shop):
     assert "force" in answer.json()["problems"][0]["field"]
 
 
+def test_address_with_a_nul_leads_nowhere(shop):
+    assert get("/%00").status_code == get("/shop/modules/%00").status_code == 404
+    assert get("/shop/modules", status="\0").status_code == 400
+
+
+@pytest.mark.parametrize("field", ["name", "source", "branch", "goal", "secret"])
+def test_text_with_a_nul_is_refused_by_its_field(shop, field):
+    answer = post("", {"name": "Nova", "source": "/nowhere", field: "a\0b"})
+    assert answer.status_code == 422
+    [problem] = answer.json()["problems"]
+    assert problem["field"].endswith(field) and "NUL" in problem["message"]
+
+
 def test_publishing_nothing_is_refused_with_a_sentence(shop, hub):
     hub.delete("refs/heads/tutti/integration")
     answer = post("/shop/publish", {"branch": ""})

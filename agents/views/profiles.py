@@ -20,6 +20,7 @@ from projects import access
 from projects.access import HtmxRequest
 from projects.models import Project, Role
 from projects.services.errors import Refused
+from projects.text import clean_text
 
 
 @dataclass
@@ -151,9 +152,9 @@ def _provider(name: str | None) -> Provider | Literal["keep"] | None:
     """
     if name is None:
         return "keep"
-    found = Provider.objects.filter(name=name).first() if name else None
+    found = Provider.objects.filter(name=clean_text(name)).first() if name else None
     if name and found is None:
-        raise Refused(f"There is no provider {name[:60]}.")
+        raise Refused(f"There is no provider {clean_text(name, 60)}.")
     return found
 
 

@@ -225,8 +225,9 @@ def test_profile_names_the_account_its_runs_are_charged_to(client):
     client.post("/site/profiles/planner/", form)
     assert Profile.objects.get().provider == Provider.objects.get()
     assert '<option value="acme" selected>' in text(client, "/site/profiles/")
-    answer = client.post("/site/profiles/planner/", form | {"provider": "nobody"})
-    assert answer.status_code == 422
-    assert "There is no provider nobody." in answer.content.decode()
+    for name, said in (("nobody", "nobody"), ("a\0b", "a␀b")):
+        answer = client.post("/site/profiles/planner/", form | {"provider": name})
+        assert answer.status_code == 422
+        assert f"There is no provider {said}." in answer.content.decode()
     client.post("/site/profiles/planner/", form | {"provider": ""})
     assert Profile.objects.get().provider is None
