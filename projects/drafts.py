@@ -39,7 +39,7 @@ def module_fields(contract: Contract) -> dict[str, Any]:
 
 
 def fingerprint(fields: Mapping[str, Any] | None) -> str:
-    """What tells whether somebody saved a module since a form was opened."""
+    """What tells whether somebody saved a module, or settings, since a form was opened."""
     text = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

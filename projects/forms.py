@@ -56,6 +56,9 @@ def split_lines(text: str) -> list[str]:
 class PlainForm(forms.Form):
     """A form whose fields say to readers of a screen what is wrong with them."""
 
+    #: Somebody saved since the form was opened, so this one was not.
+    is_stale = False
+
     def add_problems(self, problems: Iterable[Problem], message: str = "") -> None:
         """Show a service's problems beside their fields, or above the form."""
         shown = False

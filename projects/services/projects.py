@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from projects import hub as hubs
 from projects import live, owndata, planfile, selectors
+from projects.drafts import fingerprint
 from projects.git import GitError
 from projects.models import Instruction, Invitation, LoginLink, Membership, Project, Role
 from projects.services import sourcekeys
@@ -153,10 +154,12 @@ def ceiling_set(*, project: Project, ceiling: int, by: User) -> None:
         )
 
 
-def settings_set(*, project: Project, by: User, **values: Any) -> None:
+def settings_set(*, project: Project, by: User, seen: str | None = None, **values: Any) -> None:
     """Change name, goal, branch, environment or policies, with before and after in the record.
 
-    Raises Refused with a problem for each field that the plan file would not take either.
+    `seen` is the fingerprint of these settings that the person saw; without one none is asked for.
+    Raises Stale when they are others by now, and Refused with a problem for each field that the
+    plan file would not take either.
     """
     if "environment" in values:
         check_environment(values["environment"])
@@ -165,6 +168,11 @@ def settings_set(*, project: Project, by: User, **values: Any) -> None:
     values |= part_checked(told | rules)
     with live.change(project) as change:
         before = {name: getattr(change.project, name) for name in values}
+        if seen is not None and seen != fingerprint(before):
+            raise Stale(
+                "Somebody changed these settings since you opened this form. Yours are below, not"
+                " saved; save again to keep yours."
+            )
         changed = {name: value for name, value in values.items() if before[name] != value}
         if not changed:
             return

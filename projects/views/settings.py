@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from projects import access
 from projects import instructions as texts
 from projects.access import HtmxRequest
+from projects.drafts import fingerprint
 from projects.forms import (
     CeilingForm,
     GeneralForm,
@@ -29,9 +30,11 @@ from projects.forms import (
 from projects.models import Instruction, Project, Role
 from projects.services import projects as services
 from projects.services import sourcekeys
-from projects.services.errors import Refused
+from projects.services.errors import Refused, Stale
+from projects.text import clean_text
 from projects.views.answers import back
 
+GENERAL = ("name", "goal", "default_branch", "environment")
 #: Roles that agents play, with what they do: their instructions are texts of their own.
 AGENT_ROLES = {
     "orchestrator": "decomposes, delegates, reviews, fixes small errors",
@@ -50,27 +53,22 @@ def _project(request: HtmxRequest, slug: str) -> Project:
 @require_http_methods(["GET", "POST"])
 def general(request: HtmxRequest, slug: str) -> HttpResponse:
     project = _project(request, slug)
-    names = ("name", "goal", "default_branch", "environment")
-    form = GeneralForm(posted(request), initial={name: getattr(project, name) for name in names})
+    form = GeneralForm(posted(request), initial=_kept(project, *GENERAL))
     if _saved(request, form, lambda data: services.settings_set(
-        project=project, by=request.user, **data)):  # fmt: skip
+        project=project, by=request.user, seen=request.POST.get("seen", ""), **data)):  # fmt: skip
         return redirect("projects:settings", slug)
-    return _general(request, project, form=form, status=422 if form.errors else 200)
+    return _general(request, project, form=form, status=_status(form))
 
 
 def _general(
     request: HtmxRequest, project: Project, *, status: int = 200, **forms: PlainForm
 ) -> HttpResponse:
+    form = forms.get("form") or GeneralForm(initial=_kept(project, *GENERAL))
     context = {
         "project": project,
         "section": "general",
-        "form": forms.get("form")
-        or GeneralForm(
-            initial={
-                name: getattr(project, name)
-                for name in ("name", "goal", "default_branch", "environment")
-            }
-        ),
+        "form": form,
+        "seen": _seen(request, form, _kept(project, *GENERAL)),
         "ceiling_form": forms.get("ceiling_form")
         or CeilingForm(initial={"ceiling": project.ceiling}),
         "key_form": forms.get("key_form")
@@ -116,11 +114,12 @@ def policies(request: HtmxRequest, slug: str) -> HttpResponse:
     project = _project(request, slug)
     form = PoliciesForm(posted(request), initial=PoliciesForm.initial_of(project.policies))
     if _saved(request, form, lambda _: services.settings_set(
-        project=project, by=request.user, policies=form.policies())):  # fmt: skip
+        project=project, by=request.user, seen=request.POST.get("seen", ""),
+        policies=form.policies())):  # fmt: skip
         return redirect("projects:settings-policies", slug)
-    context = {"project": project, "section": "policies", "form": form}
-    status = 422 if form.errors else 200
-    return render(request, "projects/settings_policies.html", context, status=status)
+    seen = _seen(request, form, _kept(project, "policies"))
+    context = {"project": project, "section": "policies", "form": form, "seen": seen}
+    return render(request, "projects/settings_policies.html", context, status=_status(form))
 
 
 @login_required
@@ -179,12 +178,34 @@ def site_instructions(request: HtmxRequest) -> HttpResponse:
     return render(request, "projects/site_instructions.html", {"form": form})
 
 
+def _kept(project: Project, *names: str) -> dict[str, Any]:
+    return {name: getattr(project, name) for name in names}
+
+
+def _seen(request: HtmxRequest, form: PlainForm, kept: dict[str, Any]) -> str:
+    """The fingerprint of what the form was opened on, until it is shown what is newer."""
+    if form.errors and not form.is_stale:
+        return request.POST.get("seen", "")
+    return fingerprint(kept)
+
+
+def _status(form: PlainForm) -> int:
+    return 409 if form.is_stale else 422 if form.errors else 200
+
+
 def _saved(request: HtmxRequest, form: PlainForm, save: Any) -> bool:
     """Whether a posted form was valid and the service took it; what is refused stays in it."""
     if request.method != "POST" or not form.is_valid():
         return False
     try:
         save(form.cleaned_data)
+    except Stale as error:
+        form.is_stale = True
+        for name in form.changed_data:
+            kept = form.fields[name].prepare_value(form.initial.get(name))
+            form.add_error(name, f"By now it is: {clean_text(str(kept), 300) or 'empty'}")
+        form.add_error(None, error.message)
+        return False
     except Refused as error:
         form.add_problems(error.problems, error.message)
         return False

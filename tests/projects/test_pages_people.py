@@ -249,38 +249,71 @@ def test_unknown_role_is_refused(shop, alice, role):
 # --- Settings --------------------------------------------------------------------------------
 
 
+def seen_of(page):
+    return page.content.decode().split('name="seen" value="')[1].split('"')[0]
+
+
+def general(client, **values):
+    """Save the general settings as whoever just opened them."""
+    seen = seen_of(client.get("/projects/shop/settings/"))
+    old = {"name": "Shop", "goal": "", "default_branch": "main", "environment": "", "seen": seen}
+    return client.post("/projects/shop/settings/", old | values)
+
+
 def test_general_settings_are_saved_with_before_and_after(shop, alice):
     values = {"name": "New", "goal": "More", "default_branch": "trunk", "environment": ""}
-    assert alice.post("/projects/shop/settings/", values).status_code == 302
+    assert general(alice, **values).status_code == 302
     data = Event.objects.get(kind="project.settings").data
     assert data["before"]["name"] == "Shop" and data["after"]["name"] == "New"
 
 
 def test_environment_that_is_none_stays_in_the_form(shop, alice):
-    values = {"name": "New", "default_branch": "main", "environment": "/nowhere"}
-    answer = alice.post("/projects/shop/settings/", values)
+    answer = general(alice, name="New", environment="/nowhere")
     assert answer.status_code == 422 and "no virtual environment" in text_of(answer)
     assert Project.objects.get().name == "Shop"
 
 
 def test_environment_that_can_not_be_read_stays_in_the_form(shop, alice):
-    values = {"name": "New", "default_branch": "main", "environment": "/" + "a" * 300}
-    answer = alice.post("/projects/shop/settings/", values)
+    answer = general(alice, environment="/" + "a" * 300)
     assert answer.status_code == 422 and "can't be read: File name too long." in text_of(answer)
 
 
 @pytest.mark.parametrize("goal", ["x" * 50_001, "\u202e" * 10_000])
 def test_goal_longer_than_a_plan_may_have_is_refused(shop, alice, goal):
-    values = {"name": "New", "goal": goal, "default_branch": "main"}
-    answer = alice.post("/projects/shop/settings/", values)
+    answer = general(alice, goal=goal)
     assert answer.status_code == 422 and "at most 50000" in text_of(answer)
 
 
 def test_controls_of_a_goal_become_visible(shop, alice):
-    values = {"name": "a\x0cb", "goal": "from\x0bWord", "default_branch": "main"}
-    assert alice.post("/projects/shop/settings/", values).status_code == 302
+    assert general(alice, name="a\x0cb", goal="from\x0bWord").status_code == 302
     made = Project.objects.get()
     assert (made.name, made.goal) == ("a␌b", "from␋Word")
+
+
+def test_settings_that_somebody_saved_meanwhile_are_not_put_back(shop, alice):
+    seen = seen_of(alice.get("/projects/shop/settings/"))
+    services.settings_set(project=shop, by=factories.user("bob"), goal="Another")
+    wrong = general(alice, name="", seen=seen)
+    assert wrong.status_code == 422 and seen_of(wrong) == seen
+    answer = general(alice, name="Mine", seen=seen)
+    assert answer.status_code == 409 and "Somebody changed these settings" in text_of(answer)
+    assert "By now it is: Another" in text_of(answer) and "Mine" in answer.content.decode()
+    assert Project.objects.get().goal == "Another"
+    assert general(alice, name="Mine", goal="Another", seen=seen_of(answer)).status_code == 302
+    assert Project.objects.get().name == "Mine"
+
+
+def test_policies_that_somebody_saved_meanwhile_are_not_put_back(shop, alice):
+    url = "/projects/shop/settings/policies/"
+    form = {
+        "review": "orchestrator", "coupling": "show", "split_depth": 1, "split_modules": 4,
+        "fix_lines": 20, "attempts": 5, "seen": seen_of(alice.get(url)),
+    }  # fmt: skip
+    assert alice.post(url, form | {"review": "both"}).status_code == 302
+    answer = alice.post(url, form)
+    assert answer.status_code == 409 and "By now it is: both" in text_of(answer)
+    assert alice.post(url, form | {"seen": seen_of(answer)}).status_code == 302
+    assert Project.objects.get().policies["review"] == "orchestrator"
 
 
 @pytest.mark.parametrize("ceiling", ["0", "-1", "21", "x", ""])
