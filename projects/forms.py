@@ -39,6 +39,18 @@ class LinesField(forms.CharField):
         return split_lines(value or "")
 
 
+class TextField(forms.CharField):
+    """A text of several lines, each line's end counted as one character, as browsers count it."""
+
+    def __init__(self, *, rows: int, max_length: int = 50_000, **options: Any) -> None:
+        widget = forms.Textarea(attrs={"rows": rows})
+        super().__init__(max_length=max_length, widget=widget, **options)
+
+    def to_python(self, value: Any) -> str:
+        text = super().to_python(value) or ""
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def join_lines(entries: Iterable[str]) -> str:
     return "\n".join(entry.replace("\n", "\n    ") for entry in entries)
 
@@ -114,12 +126,11 @@ class ProjectForm(SourceKeyForm):
         help_text="A path on this server, or an https or ssh URL.",
         widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
     )
-    goal = forms.CharField(
+    goal = TextField(
         required=False,
-        max_length=50_000,
+        rows=2,
         help_text="What is to be reached; the orchestrator can cut it into modules. A plan file's "
         "own goal counts instead.",
-        widget=forms.Textarea(attrs={"rows": 2}),
     )
     branch = forms.CharField(
         max_length=200,
@@ -142,9 +153,7 @@ class ProjectForm(SourceKeyForm):
 
 class GeneralForm(PlainForm):
     name = forms.CharField(max_length=200)
-    goal = forms.CharField(
-        required=False, max_length=50_000, widget=forms.Textarea(attrs={"rows": 3})
-    )
+    goal = TextField(required=False, rows=3)
     default_branch = forms.CharField(
         max_length=200, label="Branch", help_text="The team's branch, which publishing moves."
     )
@@ -168,13 +177,11 @@ class RoleForm(PlainForm):
 
 
 class TextForm(PlainForm):
-    text = forms.CharField(
-        required=False, max_length=50_000, label="", widget=forms.Textarea(attrs={"rows": 5})
-    )
+    text = TextField(required=False, rows=5, label="")
 
 
 class ReasonForm(PlainForm):
-    reason = forms.CharField(max_length=5_000, widget=forms.Textarea(attrs={"rows": 2}))
+    reason = TextField(max_length=5_000, rows=2)
 
 
 class PlanUploadForm(PlainForm):
@@ -256,14 +263,11 @@ class PoliciesForm(PlainForm):
 class PlanForm(PlainForm):
     """A draft's part for the whole project; checks are rows of their own."""
 
-    goal = forms.CharField(
-        required=False, max_length=50_000, widget=forms.Textarea(attrs={"rows": 3})
-    )
-    instructions = forms.CharField(
+    goal = TextField(required=False, rows=3)
+    instructions = TextField(
         required=False,
-        max_length=50_000,
+        rows=3,
         help_text="Every agent of this plan reads them, after the site's and the project's.",
-        widget=forms.Textarea(attrs={"rows": 3}),
     )
 
 
@@ -284,11 +288,10 @@ class ContractForm(PlainForm):
         error_messages={"invalid": "Use small letters, digits, - and _, a letter or digit first."},
     )
     title = forms.CharField(max_length=200, required=False)
-    brief = forms.CharField(
+    brief = TextField(
         required=False,
-        max_length=50_000,
+        rows=4,
         help_text="What is to be built, for the agents that build and judge it.",
-        widget=forms.Textarea(attrs={"rows": 4}),
     )
     owns = LinesField(
         label="Owned paths",
@@ -328,7 +331,7 @@ class ContractForm(PlainForm):
         data = self.cleaned_data
         return {
             "title": data.get("title") or "",
-            "brief": (data.get("brief") or "").replace("\r\n", "\n"),
+            "brief": data.get("brief") or "",
             "owns": data.get("owns") or [],
             "tests": {"paths": data.get("tests") or [], "given": bool(data.get("tests_given"))},
             "provides": data.get("provides") or [],

@@ -171,8 +171,8 @@ def _plan_saved(
     rows: list[dict[str, Any]],
 ) -> bool:
     values = {
-        "goal": form.cleaned_data["goal"].replace("\r\n", "\n"),
-        "instructions": form.cleaned_data["instructions"].replace("\r\n", "\n"),
+        "goal": form.cleaned_data["goal"],
+        "instructions": form.cleaned_data["instructions"],
         "checks": rows,
         "policies": policies.policies(),
     }

@@ -72,7 +72,7 @@ def _create(request: HtmxRequest, data: dict[str, Any], file: planfile.PlanFile 
         source=data["source"],
         owner=request.user,
         name=data["name"],
-        goal=data["goal"].replace("\r\n", "\n"),
+        goal=data["goal"],
         branch=data["branch"],
         environment=data["environment"],
         secret=data["secret"],

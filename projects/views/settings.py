@@ -134,25 +134,31 @@ def instructions(request: HtmxRequest, slug: str) -> HttpResponse:
     if _saved(request, form, lambda data: services.instruction_set(
         text=data["text"], by=request.user, project=project, role=role)):  # fmt: skip
         return redirect("projects:settings-instructions", slug)
-    context = {"project": project, "section": "instructions", **_texts(project)}
-    return render(request, "projects/settings_instructions.html", context)
+    shown = _texts(project)
+    if form.errors:
+        wrong = next(row for row in shown["rows"] if row["role"] == role)
+        wrong |= {"text": form["text"].value(), "errors": form["text"].errors}
+    context = {"project": project, "section": "instructions", "form": form, **shown}
+    return render(request, "projects/settings_instructions.html", context, status=_status(form))
 
 
 def _texts(project: Project) -> dict[str, Any]:
     scope = Instruction.Scope
     site_text = texts.current(scope.SITE)
+    own = {"role": "", "name": "project", "text": texts.current(scope.PROJECT, project) or ""}
+    of_roles = [
+        {
+            "role": role,
+            "name": role,
+            "does": does,
+            "site": texts.current(scope.ROLE, None, role) or "",
+            "text": texts.current(scope.ROLE, project, role) or "",
+        }
+        for role, does in AGENT_ROLES.items()
+    ]
     return {
         "site_text": texts.SITE_DEFAULT if site_text is None else site_text,
-        "project_text": texts.current(scope.PROJECT, project) or "",
-        "role_texts": [
-            {
-                "role": role,
-                "does": does,
-                "site": texts.current(scope.ROLE, None, role) or "",
-                "text": texts.current(scope.ROLE, project, role) or "",
-            }
-            for role, does in AGENT_ROLES.items()
-        ],
+        "rows": [own, *of_roles],
     }
 
 
@@ -175,7 +181,8 @@ def site_instructions(request: HtmxRequest) -> HttpResponse:
     if _saved(request, form, lambda data: services.instruction_set(
         text=data["text"], by=request.user)):  # fmt: skip
         return redirect("projects:site-instructions")
-    return render(request, "projects/site_instructions.html", {"form": form})
+    context = {"form": form}
+    return render(request, "projects/site_instructions.html", context, status=_status(form))
 
 
 def _kept(project: Project, *names: str) -> dict[str, Any]:

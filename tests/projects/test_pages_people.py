@@ -345,6 +345,26 @@ def test_site_instructions_are_the_admins(shop, alice):
     assert "All: be kind." in text_of(alice.get("/projects/shop/settings/instructions/"))
 
 
+@pytest.mark.parametrize("role", ["", "planner"])
+def test_too_long_instructions_stay_in_the_form(shop, alice, role):
+    url = "/projects/shop/settings/instructions/"
+    answer = alice.post(url, {"text": "Be kind.\r\n" * 6_000, "role": role})
+    assert answer.status_code == 422 and "at most 50000" in text_of(answer)
+    assert "Be kind." in answer.content.decode() and not Instruction.objects.exists()
+
+
+def test_too_long_site_instructions_stay_in_the_form(shop):
+    root = client_of(User.objects.create_superuser("root", password="x"))
+    answer = root.post("/site/instructions/", {"text": "Be kind.\r\n" * 6_000})
+    assert answer.status_code == 422 and "Be kind." in answer.content.decode()
+
+
+def test_ends_of_lines_count_once(shop, alice):
+    url = "/projects/shop/settings/instructions/"
+    assert alice.post(url, {"text": "Be.\r\n" * 12_000, "role": ""}).status_code == 302
+    assert Instruction.objects.get().text == ("Be.\n" * 12_000).strip()
+
+
 # --- Inbox and log ---------------------------------------------------------------------------
 
 
