@@ -127,13 +127,18 @@ def change(project: Project | int) -> Iterator[Change]:
             del _open.changes[pk]
 
 
+def site_lock() -> None:
+    """Let nobody else change what is the whole site's until this transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SITE_LOCK])
+
+
 def site_event(kind: str, topic: str, by: Actor, /, **data: Any) -> SiteEvent:
     """Append a numbered event to the site's own chain; must run in a transaction.
 
     Inside a project's change it comes last, so that locks keep one order. The doorbell rings.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SITE_LOCK])
+    site_lock()
     last = SiteEvent.objects.order_by("-number").first()
     event = SiteEvent(
         number=last.number + 1 if last else 1,

@@ -319,23 +319,29 @@ def instruction_set(
     scope = Instruction.Scope.ROLE if role else (
         Instruction.Scope.PROJECT if project else Instruction.Scope.SITE
     )  # fmt: skip
-    latest = Instruction.objects.filter(scope=scope, project=project, role=role)
-    number = (latest.order_by("-version").values_list("version", flat=True).first() or 0) + 1
-    with transaction.atomic():
-        instruction = Instruction.objects.create(
-            scope=scope, project=project, role=role, text=clean_text(text), version=number, by=by
+    values = {"scope": scope, "project": project, "role": role}
+    if project is None:
+        with transaction.atomic():
+            live.site_lock()
+            return _next_version(values, text, by)
+    with live.change(project) as change:
+        made = _next_version(values, text, by)
+        change.event(
+            "instruction.set",
+            project.topic,
+            live.Actor.person(by),
+            scope=scope,
+            role=role,
+            version=made.version,
         )
-        if project:
-            with live.change(project) as change:
-                change.event(
-                    "instruction.set",
-                    project.topic,
-                    live.Actor.person(by),
-                    scope=scope,
-                    role=role,
-                    version=number,
-                )
-    return instruction
+    return made
+
+
+def _next_version(values: dict[str, Any], text: str, by: User) -> Instruction:
+    """Must run under the lock of what the text is for, which keeps versions apart."""
+    last = Instruction.objects.filter(**values).order_by("-version").first()
+    version = last.version + 1 if last else 1
+    return Instruction.objects.create(**values, text=clean_text(text), version=version, by=by)
 
 
 def _hash(token: str) -> str:

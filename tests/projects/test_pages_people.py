@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, transaction
 from django.utils import timezone
 
 from projects import live
@@ -15,6 +17,7 @@ from projects.services import projects as services
 from projects.services.attention import attention_open
 from tests import factories
 from tests.projects.pages import LIVE, PLAN, client_of, text_of
+from tests.wait import until
 
 
 @pytest.fixture
@@ -351,6 +354,32 @@ def test_too_long_instructions_stay_in_the_form(shop, alice, role):
     answer = alice.post(url, {"text": "Be kind.\r\n" * 6_000, "role": role})
     assert answer.status_code == 422 and "at most 50000" in text_of(answer)
     assert "Be kind." in answer.content.decode() and not Instruction.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("slug", ["shop", None])
+def test_instructions_saved_at_once_are_two_versions(slug):
+    alice = factories.user("alice")
+    shop = factories.project(slug, people={"alice": Role.OWNER}) if slug else None
+
+    def save():
+        try:
+            return services.instruction_set(text="B", by=alice, project=shop).version
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            services.instruction_set(text="A", by=alice, project=shop)
+            other = pool.submit(save)
+            until(waits_for_a_lock)
+        assert other.result() == 2
+
+
+def waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()
 
 
 def test_too_long_site_instructions_stay_in_the_form(shop):
