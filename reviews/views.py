@@ -18,6 +18,7 @@ from projects.models import Project, Role
 from projects.redaction import Redactor
 from projects.services.comments import comment_add
 from projects.services.errors import Stale
+from projects.text import clean_text
 from projects.views.live import live_response
 from reviews import selectors
 from reviews.answers import acted
@@ -66,8 +67,11 @@ def overrule(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
     def act() -> str:
         if selectors.is_overtaken(shown):
             raise Stale("There is a newer review of this module; open that one.")
-        verdict = request.POST.get("verdict", "")
-        review_overrule(shown.module, verdict, request.user, request.POST.get("reason", ""))
+        verdict, reason = (
+            request.POST.get("verdict", ""),
+            clean_text(request.POST.get("reason", "")),
+        )
+        review_overrule(shown.module, verdict, request.user, reason)
         return f"You overruled: {verdict}."
 
     return acted(request, reverse("reviews:review", args=[slug, pk]), act)

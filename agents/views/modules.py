@@ -20,6 +20,7 @@ from projects.access import HtmxRequest
 from projects.models import Module, Project, Role
 from projects.services import modules
 from projects.services.errors import Refused
+from projects.text import clean_text
 from projects.views.live import live_response
 from reviews.answers import acted
 
@@ -79,7 +80,7 @@ def module_retry(request: HtmxRequest, slug: str, module: str) -> HttpResponse:
 @login_required
 @require_POST
 def module_cancel(request: HtmxRequest, slug: str, module: str) -> HttpResponse:
-    reason = request.POST.get("reason", "").strip()
+    reason = clean_text(request.POST.get("reason", "")).strip()
     return _on_module(request, slug, module, partial(_cancel, reason=reason), Role.MAINTAINER)
 
 
@@ -120,7 +121,7 @@ def request_answer(request: HtmxRequest, slug: str, pk: int) -> HttpResponse:
         choice = request.POST.get("granted", "")
         if choice not in ("yes", "no"):
             raise Refused("Choose grant or refuse.")
-        answer = request.POST.get("answer", "")
+        answer = clean_text(request.POST.get("answer", ""))
         answer_request(asked, granted=choice == "yes", by=request.user, answer=answer)
         return "Granted." if choice == "yes" else "Refused."
 

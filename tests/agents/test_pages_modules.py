@@ -118,9 +118,9 @@ def test_retry_goes_on_where_the_module_stopped(client, module):
 
 def test_maintainer_cancels_with_a_reason(client, module):
     assert post(client, module, "cancel", reason="No longer wanted.").status_code == 403
-    assert post(client, module, "cancel", "mia", reason="No longer wanted.").status_code == 200
+    assert post(client, module, "cancel", "mia", reason="No longer\0 wanted.").status_code == 200
     module.refresh_from_db()
-    assert (module.status, module.reason) == ("cancelled", "No longer wanted.")
+    assert (module.status, module.reason) == ("cancelled", "No longer␀ wanted.")
 
 
 @pytest.mark.parametrize("text", ["", "high", "1001", "--1", "9" * 50])
@@ -163,10 +163,10 @@ def answer(client, request, name="bob", **data):
 def test_request_is_shown_and_answered(client, module):
     request = asked(module)
     assert "Which currency?" in page(client, module).content.decode()
-    assert answer(client, request, granted="yes", answer="Euro.").status_code == 200
+    assert answer(client, request, granted="yes", answer="Euro.\0").status_code == 200
     request.refresh_from_db()
     module.refresh_from_db()
-    assert (request.granted, request.answer) == (True, "Euro.")
+    assert (request.granted, request.answer) == (True, "Euro.␀")
     assert module.status == "building"
 
 

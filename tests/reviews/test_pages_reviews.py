@@ -111,6 +111,13 @@ def test_maintainer_overrules_with_a_reason(client, module):
     assert Event.objects.get(kind="review.overruled").data["reason"] == "It is right."
 
 
+def test_nul_of_a_reason_becomes_visible(client, module):
+    review = make.review(module, "fix")
+    assert overrule(client, review, verdict="rebuild", reason="Anew.\0").status_code == 200
+    module.refresh_from_db()
+    assert (module.status, module.reason) == ("building", "Anew.␀")
+
+
 def test_overruling_without_a_reason_is_refused(client, module):
     answer = overrule(client, make.review(module), verdict="approve", reason=" ")
     assert answer.status_code == 422
