@@ -168,12 +168,26 @@ class ModulePart(_Part):
     estimate_seconds: float | None = Field(default=None, gt=0, le=30 * 86_400, allow_inf_nan=False)
 
 
+def _named_apart(modules: list[ModulePart]) -> list[ModulePart]:
+    places: dict[str, int] = {}
+    for place, module in enumerate(modules):
+        first = places.setdefault(module.slug, place)
+        if first != place:
+            raise ValueError(
+                f"modules[{first}] and modules[{place}] are both named {module.slug}; "
+                "rename one of the two"
+            )
+    return modules
+
+
 class PlanFile(_Part):
     """A whole plan, as people write and approve it."""
 
     version: Literal[1] = 1
     project: ProjectPart = Field(default_factory=ProjectPart)
-    modules: list[ModulePart] = Field(default_factory=list, max_length=10_000)
+    modules: Annotated[list[ModulePart], AfterValidator(_named_apart)] = Field(
+        default_factory=list, max_length=10_000
+    )
 
 
 @dataclass(frozen=True, slots=True)

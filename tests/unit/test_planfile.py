@@ -127,6 +127,13 @@ def test_module_is_needed_once() -> None:
     )
 
 
+def test_no_two_modules_have_one_name() -> None:
+    text = PLAN.replace("slug: till", "slug: cart")
+    assert text != PLAN
+    said = "modules: modules[0] and modules[1] are both named cart; rename one of the two"
+    assert message_of(text).endswith(said)
+
+
 def test_huge_file_is_refused_unread() -> None:
     assert "at most 1000000" in message_of("#" * 1_000_001)
 
@@ -177,7 +184,7 @@ plans = st.builds(
     lines,
     texts,
     st.integers(1, 20),
-    st.lists(modules, max_size=3),
+    st.lists(modules, max_size=3, unique_by=lambda module: module["slug"]),
 )
 
 
