@@ -66,7 +66,15 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, complaints: list[str], tmp_path: Path) -> Iterator[Page]:
+def pardons() -> list[str]:
+    """Parts of complaints that a test provokes on purpose, and that may come at any time."""
+    return []
+
+
+@pytest.fixture
+def page(
+    browser: Browser, complaints: list[str], pardons: list[str], tmp_path: Path
+) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     # A deadline, not a goal: the machine may be busy with the rest of the tests.
@@ -85,6 +93,8 @@ def page(browser: Browser, complaints: list[str], tmp_path: Path) -> Iterator[Pa
     def note(message: ConsoleMessage) -> None:
         # Who leaves a page while its socket still connects cuts it off; that is no fault.
         left = "closed before the connection is established" in message.text
+        if any(part in message.text for part in pardons):
+            return
         if message.type in {"error", "warning"} and not left:
             complaints.append(f"{message.type}: {message.text}")
 

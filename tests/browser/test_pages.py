@@ -196,7 +196,7 @@ def test_typed_text_and_focus_survive_changes(server, page, shop, alice):
     expect(page.locator("#plan")).to_contain_text("It is too large")
 
 
-def test_killed_server_is_said_and_caught_up_with(server, page, shop, alice, complaints):
+def test_killed_server_is_said_and_caught_up_with(server, page, shop, alice, pardons):
     enter(page, server, alice, "/projects/shop/log/")
     until(lambda: page.evaluate("() => Number(document.querySelector('#events').dataset.v)") > 0)
     server.kill()
@@ -206,7 +206,6 @@ def test_killed_server_is_said_and_caught_up_with(server, page, shop, alice, com
     expect(page.locator("#events")).to_contain_text("project.settings", timeout=35_000)
     expect(page.locator("#live-banner")).to_be_hidden()
     # The browser itself says that the server was away.
-    complaints[:] = [c for c in complaints if "ERR_CONNECTION" not in c and "WebSocket" not in c]
 
 
 def test_page_that_shows_too_much_says_that_it_stands_still(server, page, shop, alice):
@@ -217,13 +216,14 @@ def test_page_that_shows_too_much_says_that_it_stands_still(server, page, shop, 
     expect(page.locator("#live-banner").get_by_role("link", name="Reload")).to_be_visible()
 
 
-def test_lost_membership_ends_the_page(server, page, shop, alice, complaints):
+def test_lost_membership_ends_the_page(server, page, shop, alice, pardons):
     bob = factories.user("bob")
     enter(page, server, bob, "/projects/shop/log/")
     expect(page.locator("#events")).to_be_visible()
+    # Whether the page asks once more before its socket is closed is a matter of chance.
+    pardons.append("404")
     services.member_set(project=shop, user=bob, role=None, by=alice)
     expect(page.locator("#live-banner")).to_contain_text("no longer have access", timeout=6_000)
-    complaints[:] = [c for c in complaints if "404" not in c]
 
 
 def test_broken_plan_file_is_answered_with_lines(server, page, shop, alice, tmp_path, complaints):
