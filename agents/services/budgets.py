@@ -196,6 +196,16 @@ def _add(rows: Sequence[Quota], amounts: dict[int, Decimal]) -> bool:
     return fits.update(reserved=F("reserved") + more) == len(wanted)
 
 
+def _is_beyond(rows: Sequence[Quota], found: Estimate) -> bool:
+    """Whether a locked quota is overrun of which a turn reserves nothing: no price is known.
+
+    What agents told that they cost was spent of it all the same.
+    """
+    return any(
+        row.spent + row.reserved > row.limit for row in rows if not found.of(row.measure)
+    )
+
+
 def _move(changes: dict[int, tuple[Decimal, Decimal]]) -> None:
     """Change what is spent and reserved of quotas by these differences."""
     kept = {pk: pair for pk, pair in changes.items() if any(pair)}
@@ -222,7 +232,7 @@ def hold(project: Project, plan: Plan | None, profile: Profile, kind: str) -> Ho
     if profile.provider_id and not providers.slot_take(profile.provider_id):
         raise Full
     amounts = {row.pk: found.of(row.measure) for row in rows}
-    if not _add(rows, amounts):
+    if _is_beyond(rows, found) or not _add(rows, amounts):
         raise Full
     return Hold(found, profile.provider_id, amounts)
 
@@ -257,7 +267,7 @@ def again(run: Run, profile: Profile) -> None:
     for row in rows:
         have = entries[row.pk].reserved if row.pk in entries else Decimal(0)
         missing[row.pk] = max(Decimal(0), found.of(row.measure) - have)
-    if not _add(rows, missing):
+    if _is_beyond(rows, found) or not _add(rows, missing):
         raise Full
     for pk, value in missing.items():
         if pk not in entries:
@@ -275,7 +285,7 @@ def settle(run: Run, tokens: int | None, money: Decimal | None) -> None:
     changes = {}
     now = timezone.now()
     for entry in _entries(run).exclude(quota__measure=PARALLEL):
-        value = _counted(entry, run, tokens, money)
+        value = _counted(entry, tokens, money)
         is_estimated = value is None
         spent = min(entry.reserved if value is None else value, MOST)
         given = min(entry.reserved, spent)
@@ -289,14 +299,13 @@ def settle(run: Run, tokens: int | None, money: Decimal | None) -> None:
     _move(changes)
 
 
-def _counted(
-    entry: QuotaEntry, run: Run, tokens: int | None, money: Decimal | None
-) -> Decimal | None:
+def _counted(entry: QuotaEntry, tokens: int | None, money: Decimal | None) -> Decimal | None:
+    """What a turn counts for; an agent may tell its money and no tokens."""
+    if entry.quota.measure != TOKENS and money is not None:
+        return money
     if tokens is None:
         return None
-    if entry.quota.measure == TOKENS:
-        return Decimal(tokens)
-    return guessed(tokens) if money is None else money
+    return Decimal(tokens) if entry.quota.measure == TOKENS else guessed(tokens)
 
 
 def guessed(tokens: int) -> Decimal:

@@ -301,6 +301,33 @@ def test_without_any_price_money_is_not_counted_and_work_goes_on(admin):
     assert quota.reserved == 0
 
 
+def test_money_that_an_agent_tells_counts_without_its_tokens(admin):
+    shop = project("a", admin, modules=1)
+    tokens = quota_set(admin, scope="site", measure="tokens", period="day", limit=3 * GUESS)
+    money = quota_set(admin, scope="site", measure="money", period="month", limit=10)
+    run = work(queue(modules_of(shop)[0]))
+    settle(run, None, D("3.2"))
+    for quota in (tokens, money):
+        quota.refresh_from_db()
+    assert figures(money) == (3.2, 0) and figures(tokens) == (GUESS, 0)
+    entries = {entry.quota.measure: entry.is_estimated for entry in QuotaEntry.objects.all()}
+    assert entries == {"tokens": True, "money": False}
+
+
+def test_without_any_price_what_agents_told_stops_the_next_turn(admin):
+    shop = project("a", admin, modules=2)
+    quota = quota_set(admin, scope="site", measure="money", period="month", limit=10)
+    first, second = modules_of(shop)
+    run = work(queue(first))
+    settle(run, 1_000, D(12))
+    with pytest.raises(budgets.Full), live.change(shop):
+        budgets.again(run, runs.profile_of(run))
+    assert queue(second) is None
+    quota.refresh_from_db()
+    assert figures(quota) == (12, 0)
+    assert budgets.violations() == []
+
+
 # --- Windows -------------------------------------------------------------------------------------
 
 
