@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Sum
-from django.utils import timezone
-
 from agents import usage
 from agents.amounts import amount
 from agents.models import Quota
-from agents.services import budgets
+from agents.services import budgets, quotas
 from agents.services.profiles import ROLE_OF, profile_for
 from projects.models import Plan, Project
 
@@ -113,14 +110,8 @@ def _used(quota: Quota) -> Decimal:
     """What counts in the quota now; for one that is not saved, what it would begin with."""
     if quota.pk:
         return usage.use(quota).used
-    runs = budgets.runs_of(quota)
-    if quota.measure == Quota.Measure.PARALLEL:
-        return Decimal(runs.filter(holds_slot=True).count())
-    done = runs.filter(ended_at__gte=budgets.start_of(quota, timezone.now()))
-    if quota.measure == Quota.Measure.MONEY:
-        return Decimal(done.aggregate(sum=Sum("cost"))["sum"] or 0)
-    found = done.aggregate(into=Sum("input_tokens"), out=Sum("output_tokens"))
-    return Decimal((found["into"] or 0) + (found["out"] or 0))
+    entries = quotas.begun(quota)
+    return sum((entry.spent + entry.reserved for entry in entries), Decimal(0))
 
 
 def _needs(quota: Quota, projects: Sequence[Project]) -> dict[int, Decimal]:

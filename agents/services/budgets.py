@@ -201,9 +201,7 @@ def _is_beyond(rows: Sequence[Quota], found: Estimate) -> bool:
 
     What agents told that they cost was spent of it all the same.
     """
-    return any(
-        row.spent + row.reserved > row.limit for row in rows if not found.of(row.measure)
-    )
+    return any(row.spent + row.reserved > row.limit for row in rows if not found.of(row.measure))
 
 
 def _move(changes: dict[int, tuple[Decimal, Decimal]]) -> None:

@@ -14,6 +14,7 @@ from agents import quotas
 from agents.models import Price, Profile, Provider, Quota, QuotaEntry, Run
 from agents.quotas import Rule
 from agents.services import budgets
+from agents.services.profiles import profile_for
 from agents.services.walls import rule_of
 from projects import live
 from projects.models import Project
@@ -192,18 +193,10 @@ def _above_site(
 
 def _backfill(quota: Quota) -> None:
     """A new quota knows what its window already saw, and who is at work now."""
-    now = timezone.now()
-    start = budgets.start_of(quota, now)
-    runs = budgets.runs_of(quota)
-    if quota.measure == M.PARALLEL:
-        # Waiting for runs that end right now keeps them from being counted for ever.
-        at_work = runs.filter(holds_slot=True).select_for_update(of=("self",), no_key=True)
-        entries = [QuotaEntry(run=run, reserved=Decimal(1)) for run in at_work]
-    else:
-        done = runs.filter(ended_at__gte=start, input_tokens__isnull=False)
-        entries = [QuotaEntry(run=run, spent=_spent(quota, run), spent_at=run.ended_at)
-                   for run in done]  # fmt: skip
-        entries = [entry for entry in entries if entry.spent]
+    # Waiting for runs that end right now keeps them from being counted for ever, or never.
+    at_work = budgets.runs_of(quota).filter(status__in=Run.ACTIVE)
+    list(at_work.select_for_update(of=("self",), no_key=True).values_list("pk"))
+    entries = begun(quota)
     quota.spent = sum((entry.spent for entry in entries), Decimal(0))
     quota.reserved = sum((entry.reserved for entry in entries), Decimal(0))
     quota.save(force_insert=True)
@@ -212,10 +205,36 @@ def _backfill(quota: Quota) -> None:
     QuotaEntry.objects.bulk_create(entries)
 
 
-def _spent(quota: Quota, run: Run) -> Decimal:
+def begun(quota: Quota) -> list[QuotaEntry]:
+    """The entries that a new quota would begin with, unsaved."""
+    rows = budgets.runs_of(quota).select_related("project").defer("assignments", "result", "laps")
+    entries = [_at_work(quota, run) for run in rows.filter(status__in=Run.ACTIVE)]
+    if quota.measure != M.PARALLEL:
+        start = budgets.start_of(quota, timezone.now())
+        entries += [_spent(quota, run) for run in rows.filter(ended_at__gte=start)]
+    return [entry for entry in entries if entry.spent or entry.reserved]
+
+
+def _at_work(quota: Quota, run: Run) -> QuotaEntry:
+    """What a run at work holds and what its earlier turns took; the one at hand is reserved."""
+    if quota.measure == M.PARALLEL:
+        return QuotaEntry(run=run, reserved=Decimal(int(run.holds_slot)))
+    entry = _spent(quota, run)
+    found = budgets.estimate_for(profile_for(run.project, run.role), run.kind)
+    entry.reserved = found.of(quota.measure)
+    return entry
+
+
+def _spent(quota: Quota, run: Run) -> QuotaEntry:
+    """What a run took until now; what has no price counts as it would have when it was used."""
+    known = run.input_tokens is not None
+    tokens = (run.input_tokens or 0) + (run.output_tokens or 0)
+    is_guess = quota.measure == M.MONEY and run.cost is None and known
+    spent = Decimal(tokens)
     if quota.measure == M.MONEY:
-        return run.cost or Decimal(0)
-    return Decimal((run.input_tokens or 0) + (run.output_tokens or 0))
+        spent = budgets.guessed(tokens) if is_guess else run.cost or Decimal(0)
+    at = run.ended_at or timezone.now()
+    return QuotaEntry(run=run, spent=spent, is_estimated=is_guess, spent_at=at if spent else None)
 
 
 def _said(quota: Quota, before: Quota | None) -> dict[str, object]:

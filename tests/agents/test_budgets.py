@@ -400,11 +400,38 @@ def test_a_new_quota_knows_what_its_window_saw_and_who_is_at_work(admin):
         admin, scope="project", project=shop, measure="tokens", period="day", limit=10_000
     )
     parallel = quota_set(admin, scope="site", measure="parallel", period="now", limit=1)
-    assert (figures(tokens), figures(parallel)) == ((5_500, 0), (0, 1))
+    assert (figures(tokens), figures(parallel)) == ((5_500, GUESS), (0, 1))
     ended(busy)
-    parallel.refresh_from_db()
-    assert parallel.reserved == 0
+    for quota in (tokens, parallel):
+        quota.refresh_from_db()
+    assert (tokens.reserved, parallel.reserved) == (0, 0)
     assert budgets.violations() == []
+
+
+def test_a_new_quota_counts_the_turn_at_hand_of_who_is_at_work(admin):
+    shop = project("a", admin, modules=1)
+    run = work(queue(modules_of(shop)[0]))
+    runs.run_update(run, input_tokens=5_000, output_tokens=500)
+    tokens = quota_set(admin, scope="site", measure="tokens", period="day", limit=10_000)
+    assert figures(tokens) == (5_500, GUESS)
+    settle(run, 40_000)
+    runs.run_end(run, "succeeded")
+    tokens.refresh_from_db()
+    assert figures(tokens) == (45_500, 0)
+    assert budgets.violations() == []
+
+
+def test_a_new_quota_of_money_counts_what_had_no_price_at_the_dearest(admin):
+    shop = project("a", admin, modules=2)
+    providers.price_set(admin, None, "dear", 10, 10)
+    for module, told in zip(modules_of(shop), (None, D("3.5")), strict=True):
+        run = work(queue(module))
+        runs.run_update(run, input_tokens=None if told else 90_000, cost=told)
+        runs.run_end(run, "succeeded")
+    quota = quota_set(admin, scope="site", measure="money", period="month", limit=5)
+    assert quota.spent == D("0.9") + D("3.5")
+    rows = QuotaEntry.objects.order_by("run").values_list("is_estimated", flat=True)
+    assert list(rows) == [True, False]
 
 
 def test_recovery_counts_again(admin):
