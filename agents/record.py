@@ -90,7 +90,9 @@ def _plan(read: Read, project: str, number: int) -> PlanFacts:
     approved = read.approved[number]
     specs = in_order(read.specs[number])
     finished = read.finished.get(number)
-    ceilings = read.ceilings[number]
+    # What is said of the ceiling after a plan is finished concerns no plan.
+    last = datetime.fromisoformat(finished) if finished else None
+    ceilings = [fact for fact in read.ceilings[number] if last is None or fact[1] <= last]
     statuses = read.at_end.get(number, read.statuses)
     kept = [s.slug for s in specs if statuses.get(s.slug) not in ("cancelled", None)]
     runs = sorted(read.runs.get(number, ()), key=lambda run: (run.started, run.id))
@@ -119,10 +121,12 @@ def _take(read: Read, event: dict[str, Any]) -> None:
         read.specs[read.current] += [_spec(values) for values in data["modules"]]
     elif kind.startswith("module.") and "to" in data:
         read.statuses[data["slug"]] = data["to"]
+        if data.get("came_from") == "cancelled":
+            # Begun again, so that the plan in force has its checks at the end to do once more.
+            read.finished.pop(read.current, None)
     elif kind.startswith("run.") and "facts" in data:
         _run(read, kind.removeprefix("run."), data)
-    # What is said of the ceiling after a plan is finished concerns no plan.
-    if kind in CEILING_KINDS and read.current and read.current not in read.finished:
+    if kind in CEILING_KINDS and read.current:
         at = datetime.fromisoformat(event["at"])
         read.ceilings[read.current].append((kind, at, data))
 

@@ -127,8 +127,10 @@ def _module_start_over(module: Module, by: live.Actor) -> None:
     if module.contract_id is None:
         raise Refused(f"{module.slug} was never approved; put it into the next plan.")
     transition(module, S.WAITING, by=by, **open_needs(module.contract_id), **fresh_start())
-    # Its plan's checks at the end have to say again whether all is done.
-    Plan.objects.filter(pk=module.plan_id).update(finished_at=None)
+    # The checks at the end of the plan in force have to say again whether all is done.
+    Plan.objects.filter(project=module.project_id, status=Plan.Status.APPROVED).update(
+        finished_at=None
+    )
     parent = Module.objects.filter(pk=module.parent_id).first() if module.parent_id else None
     if parent and parent.status == S.NEEDS_PERSON and parent.resume_to == S.BUILT:
         _module_resume_to(parent, by)

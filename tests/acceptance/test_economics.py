@@ -14,8 +14,11 @@ from django.urls import reverse
 from agents import figures, record, simulation
 from agents.economics import economics, history
 from agents.models import Run
+from projects import live
+from projects.models import Plan
+from projects.services.modules import module_cancel, module_retry
 from projects.services.projects import ceiling_set
-from tests.acceptance.stage import APPROVE, STUB, Stage, Turn, code, need, part, verdict
+from tests.acceptance.stage import APPROVE, STUB, Stage, Turn, code, given, need, part, verdict
 from tests.acceptance.test_s10_split import big
 
 #: Two plans of whole jobs, on a machine that may have much else to do.
@@ -141,6 +144,44 @@ def test_a_second_plan_has_figures_of_its_own(finished: Stage, tmp_path):
         assert record.facts(events, project=stage.slug, number=number) == figures.facts(plan)
     assert told(stage, "--plan", "1")[-1].startswith("5 of 5 modules")
     assert told(stage)[-1].startswith("6 of 6 modules")
+
+
+def test_what_begins_again_is_in_rows_and_record(team, tmp_path):
+    stage = team(given("a"), given("b"), ceiling=2)
+    stage.approve()
+    module_cancel(stage.module("b"), live.SYSTEM)
+    stage.work()
+    ceiling_set(project=stage.project, ceiling=4, by=stage.owner)
+    assert_equal_by_rows_and_record(stage, tmp_path, ceiling=2)
+    module_retry(stage.module("b"), live.SYSTEM)
+    assert_equal_by_rows_and_record(stage, tmp_path, ceiling=4)
+    stage.work()
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    assert_equal_by_rows_and_record(stage, tmp_path, ceiling=4)
+
+
+def test_what_a_newer_plan_dropped_begins_again_in_that_one(team, tmp_path):
+    stage = team(given("a"), given("b"), checks=[{"run": "true", "at": "end"}])
+    stage.approve()
+    module_cancel(stage.module("b"), live.SYSTEM)
+    stage.work()
+    first, finished = stage.plan, stage.plan.finished_at
+    stage.plan = stage.submit([stage.modules[0]], goal="Less.")
+    stage.run()
+    module_retry(stage.module("b"), live.SYSTEM)
+    stage.plan.refresh_from_db()
+    assert stage.plan.finished_at is None, "the checks at the end say again whether all is done"
+    stage.work()
+    first.refresh_from_db()
+    assert first.finished_at == finished and stage.plan.finished_at is not None
+    assert stage.statuses() == {"a": "merged", "b": "merged"}
+    assert len(stage.project.runs.filter(plan=stage.plan, kind="finish")) == 2
+
+
+def assert_equal_by_rows_and_record(stage: Stage, folder: Path, *, ceiling: int) -> None:
+    by_rows = figures.facts(Plan.objects.get(pk=stage.plan.pk))
+    by_record = record.facts(record.read_file(exported(stage, folder)), project=stage.slug)
+    assert by_record == by_rows and by_rows.ceiling == ceiling
 
 
 @pytest.mark.parametrize(
