@@ -109,7 +109,16 @@ def _starting(facts: Facts, plan: PlanFacts) -> Point:
                      f" cannot run: {command} ended as {kind.replace('_', ' ')}.",
                      facts.contract(hit[0].slug, "id_checks"),
                      f"Change the checks of {hit[0].slug}", measure_button(facts))  # fmt: skip
-    return point(State.READY, f"{many(len(_rows(facts)), 'command')} started on the commit that"
+    tried = {row.command for row in _rows(facts)}
+    checks = (check for spec in plan.specs for check in spec.checks if check.strip())
+    untried = [check for check in checks if check not in tried]
+    if untried:
+        return point(State.UNKNOWN, f"{many(len(set(untried)), 'check')} of the plan"
+                     f" {'was' if len(set(untried)) == 1 else 'were'} not tried, such as"
+                     f" {untried[0]}. {facts.measure.problem}".rstrip(),
+                     facts.page("agents:readiness", anchor="measure"), "Measuring",
+                     measure_button(facts))  # fmt: skip
+    return point(State.READY, f"{many(len(tried), 'command')} started on the commit that"
                  " the plan begins with.")  # fmt: skip
 
 
