@@ -162,7 +162,9 @@ def let_go(rows: Sequence[Quota], now: datetime | None = None) -> None:
     for pk, start in starts.items():
         if start is not None:
             gone |= Q(quota=pk, spent_at__lt=start)
+    # A run at work counts as a whole until it ends, as claims have it.
     entries = QuotaEntry.objects.filter(gone, expired_at__isnull=True)
+    entries = entries.exclude(run__status__in=Run.ACTIVE)
     sums = dict(entries.values_list("quota").annotate(sum=Sum("spent")).order_by())
     for quota in rows:
         quota.spent = max(Decimal(0), quota.spent - sums.get(quota.pk, Decimal(0)))
@@ -245,7 +247,8 @@ def shares(quota: Quota) -> list[Share]:
     live = live.annotate(whose=Coalesce("run__project_id", "test__project_id"))
     live = live.exclude(whose=None)
     start = budgets.start_of(quota, timezone.now())
-    live = live.exclude(spent_at__lt=start) if start else live
+    if start:
+        live = live.exclude(Q(spent_at__lt=start) & ~Q(run__status__in=Run.ACTIVE))
     rows = live.values("whose").annotate(
         n=Count("pk"),
         used=Sum("spent"),

@@ -12,6 +12,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from agents import usage
 from agents.models import Profile, Provider, Quota, QuotaEntry, Run
 from agents.services import budgets, providers, runs
 from agents.services.quotas import quota_set
@@ -364,6 +365,8 @@ def test_a_run_over_the_edge_of_its_window_counts_until_it_ends(admin):
     settle(run, 70_000)
     QuotaEntry.objects.update(spent_at=timezone.now() - timedelta(minutes=5))
     assert queue(modules_of(shop)[1]) is None
+    quota.refresh_from_db()
+    assert usage.use(quota).spent_said == usage.shares(quota)[0].spent == "70,000 tokens"
     settle(run, 1_000)
     quota.refresh_from_db()
     assert quota.spent == 71_000
