@@ -80,7 +80,8 @@ def has_room() -> bool:
 def host_admits(run_id: int) -> bool:
     """Whether this host may take a queued run: not while it drains, nor an agent beyond its room.
 
-    Whoever else has room takes it, or the same host once it has: the message comes again.
+    Nor one while its disk is below the floor. Whoever else has room takes it, or the same host
+    once it has: the message comes again.
     """
     at_work = (
         Run.objects.filter(host=OuterRef("name"), holds_slot=True)
@@ -91,10 +92,12 @@ def host_admits(run_id: int) -> bool:
         .values("n")
     )
     rows = Host.objects.filter(name=settings.TUTTI_HOST)
-    row = rows.values_list("draining", "capacity", Coalesce(Subquery(at_work), 0)).first()
+    names = ("draining", "capacity", "disk_free_mb")
+    row = rows.values_list(*names, Coalesce(Subquery(at_work), 0)).first()
     if row is None:
         return True
-    is_draining, capacity, now = row
-    if is_draining or capacity is None or now < capacity:
+    is_draining, capacity, disk_free_mb, now = row
+    has_room = capacity is None or (now < capacity and disk_free_mb >= settings.TUTTI_DISK_FLOOR_MB)
+    if is_draining or has_room:
         return not is_draining
     return not Run.objects.filter(pk=run_id, needs_slot=True).exists()

@@ -99,6 +99,19 @@ def test_sixteen_projects_never_start_more_than_the_hosts_carry(transactional_db
     assert claim(waiting.project, waiting, level, most)
 
 
+def test_a_host_without_disk_leaves_agents_to_the_others(transactional_db, settings):
+    for name, free in (("full", 10), ("roomy", 90_000)):
+        Host.objects.create(name=name, capacity=5, disk_free_mb=free, seen_at=timezone.now())
+    settings.TUTTI_DISK_FLOOR_MB = 1_000
+    (module,) = many_projects(1)
+    assert claim(module.project, module, "READ COMMITTED", [])
+    run = Run.objects.get()
+    settings.TUTTI_HOST = "full"
+    assert runs.run_claim(run.pk, run.fence) is None
+    settings.TUTTI_HOST = "roomy"
+    assert runs.run_claim(run.pk, run.fence) is not None
+
+
 def test_the_database_refuses_a_count_above_the_ceiling(project):
     Project.objects.filter(pk=project.pk).update(active_runs=5)
     with pytest.raises(IntegrityError), transaction.atomic():
