@@ -132,11 +132,17 @@ def start_next(change: live.Change) -> list[Run]:
     plan = plans.filter(status=Plan.Status.APPROVED, blocked_reason="").first()
     proposed = plans.filter(proposal_at__isnull=False).first()
     if plan is None and proposed is None:
+        quotawatch.note(change, [])
         return []
     fleet.lock()
     ceiling = ceiling_of(change.project)
     _note_binding(change, ceiling)
-    started = [] if ceiling.binds == "paused" else _start_wanted(change, plan, proposed, ceiling)
+    if ceiling.binds == "paused":
+        # It waits for people and for no quota, so that nobody is asked about one.
+        quotawatch.note(change, [])
+        started = []
+    else:
+        started = _start_wanted(change, plan, proposed, ceiling)
     change.is_scheduled = True
     return started
 

@@ -18,6 +18,7 @@ from projects import live
 from projects.models import Attention, Event, Membership, Module, Plan, Project, SiteEvent
 from projects.services.audit import verify
 from projects.services.errors import Refused
+from projects.services.projects import project_pause
 
 D = Decimal
 
@@ -216,6 +217,22 @@ def test_a_projects_quota_asks_its_owners(alice, shop):
     assert (asked.role, asked.user, asked.deadline) == ("owner", None, None)
     assert "raise the limit" in asked.title
     assert asked.url == "/projects/shop/quotas/"
+
+
+@pytest.mark.parametrize("stop", ["paused", "blocked"])
+def test_what_waits_for_people_anyway_asks_nobody_about_a_quota(admin, shop, stop):
+    quota = quota_set(admin, scope="site", measure="tokens", period="day", limit=10)
+    assert start(shop) == []
+    asked = Attention.objects.filter(kind="quota", closed_at__isnull=True)
+    assert asked.all().exists()
+    if stop == "paused":
+        project_pause(project=shop, by=live.SYSTEM)
+    else:
+        Plan.objects.update(blocked_reason="Red.")
+    quota_remove(quota, admin)
+    scheduler.tick()
+    assert not asked.all().exists()
+    assert verify(shop) == ""
 
 
 def test_what_runs_at_work_have_reserved_asks_nobody(admin, shop):
