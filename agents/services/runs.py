@@ -196,10 +196,10 @@ def run_slot_want(run: Run) -> None:
 def run_slot_take(run: Run, slots: Callable[[Project], int]) -> bool:
     """Take a slot again for the next prompt; those who wait longer go first.
 
-    False, too, for a run that was told to end while it waited.
+    False, too, for a run that was told to end while it waited, and in an archived project.
     """
     with live.change(run.project_id) as change:
-        if own(run).filter(status=S.STOPPING).exists():
+        if change.project.archived_at or own(run).filter(status=S.STOPPING).exists():
             return False
         ahead = Run.objects.filter(
             project=run.project_id, slot_wanted_at__lt=run.slot_wanted_at, status=S.CHECKING
@@ -419,15 +419,18 @@ def heartbeat(run_fences: dict[int, int]) -> None:
 def orders(run_ids: Sequence[int]) -> dict[int, tuple[str, int, str, str]]:
     """Run to status, fence, reason and its kind, as the database has them now.
 
-    A run whose module was cancelled meanwhile is told to stop.
+    A run whose module was cancelled meanwhile, or its project archived, is told to stop.
     """
     rows = Run.objects.filter(pk__in=run_ids).values_list(
-        "pk", "status", "fence", "reason", "reason_kind", "module__status"
+        "pk", "status", "fence", "reason", "reason_kind", "module__status", "project__archived_at"
     )
     found = {}
-    for pk, status, fence, reason, kind, module in rows:
-        if module == Module.Status.CANCELLED and status in (S.RUNNING, S.CHECKING):
-            status, reason, kind = S.STOPPING, "Its module was cancelled.", "stopped"
+    for pk, status, fence, reason, kind, module, archived_at in rows:
+        gone = "module was cancelled" if module == Module.Status.CANCELLED else ""
+        # Gates and merges hold no slot, so a project is archived while they run.
+        gone = "project was archived" if archived_at else gone
+        if gone and status in (S.RUNNING, S.CHECKING):
+            status, reason, kind = S.STOPPING, f"Its {gone}.", "stopped"
         found[pk] = (status, fence, reason, kind)
     return found
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from agents import scheduler
+from agents.services import runs
 from projects.models import Event, Project
 from projects.services import archive
 from projects.services.audit import verify
@@ -52,6 +54,14 @@ def test_it_is_not_archived_while_agents_work(project):
     Project.objects.filter(pk=project.pk).update(active_runs=1)
     with pytest.raises(Refused, match="1 agents are at work"):
         archive.project_archive(project, make.user("alice"), "shop")
+
+
+def test_a_run_whose_gate_was_at_work_ends(project):
+    alice = make.user("alice")
+    run = make.run(project.modules.get(), status="checking", slot_wanted_at=timezone.now())
+    archive.project_archive(project, alice, "shop")
+    assert not runs.run_slot_take(run, lambda project: 5), "no agent works in it any more"
+    assert runs.orders([run.pk])[run.pk][::2] == ("stopping", "Its project was archived.")
 
 
 def test_deleting_takes_the_code_and_keeps_the_record(
