@@ -292,7 +292,7 @@ def _fixed(work: Work, verdict: gates.Verdict) -> Callable[[live.Change], None]:
             turns.remember(work, ConversationEntry.Kind.FIX)
             transition(
                 module,
-                S.REVIEWING,
+                S.BUILT if module.needs_to_finish else S.REVIEWING,
                 by=live.Actor.run(work.run.pk),
                 head_commit=verdict.head,
                 fixes=module.fixes + 1,
@@ -371,10 +371,13 @@ def merge(work: Work) -> list[Run]:
     if tested.remarks:
         return merge_refused(work, tested)
     runs.run_update(work.run, base_commit=base, head_commit=intent.tested_commit)
-    if why := merges.land(intent, work.hub, by):
-        merges.abandon(intent, why)
+    why = merges.intend(intent)
+    with live.change(work.run.project_id):
+        if not runs.own(work.run).exists():
+            raise runs.Fenced(f"Run {work.run.pk} is no longer ours.")
+        if why := why or merges.land(intent, work.hub, by):
+            merges.abandon(intent, why)
         return runs.run_end(work.run, R.SUCCEEDED, reason=why, start_next=start_next)
-    return runs.run_end(work.run, R.SUCCEEDED, start_next=start_next)
 
 
 def finish(work: Work) -> list[Run]:

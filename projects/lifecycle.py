@@ -88,8 +88,11 @@ def transition(module: Module, to: str, *, by: live.Actor, reason: str = "", **f
 
 
 def _give_up_parts(module: Module, change: live.Change, by: live.Actor) -> None:
-    """A module that begins again has a new branch, which lacks its parts, the merged ones too."""
-    for part in module.children.all():
+    """A module that begins again has a new branch, which lacks its parts, the merged ones too.
+
+    Without a contract they are its parts no more.
+    """
+    for part in module.children.exclude(contract=None):
         said = {"slug": part.slug, "came_from": part.status, "to": S.CANCELLED,
                 "reason": f"{module.slug} begins again without it."}  # fmt: skip
         Module.objects.filter(pk=part.pk).update(
@@ -97,7 +100,7 @@ def _give_up_parts(module: Module, change: live.Change, by: live.Actor) -> None:
             status_at=timezone.now(),
             reason=said["reason"],
             merged_commit="",
-            parent=None,
+            contract=None,
             version=F("version") + 1,
         )
         change.event("module.cancelled", part.topic, by, **said)

@@ -6,8 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from projects.specs import CONTRACT, COUPLED, IMPLEMENTATION, ModuleSpec
+
+#: What a graph is made of: slugs here, keys of rows elsewhere.
+Node = TypeVar("Node", str, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +204,13 @@ def may_run_together(specs: Sequence[ModuleSpec], a: str, b: str) -> bool:
     return Order(specs).may_run_together(a, b)
 
 
-def components(edges: Mapping[str, Iterable[str]]) -> list[list[str]]:
+def components(edges: Mapping[Node, Iterable[Node]]) -> list[list[Node]]:
     """Strongly connected components of more than one node (Tarjan, without recursion)."""
-    number: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on_stack: set[str] = set()
-    found: list[list[str]] = []
+    number: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    stack: list[Node] = []
+    on_stack: set[Node] = set()
+    found: list[list[Node]] = []
     for root in edges:
         if root in number:
             continue
@@ -233,7 +237,7 @@ def components(edges: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return found
 
 
-def _close(node: str, stack: list[str], on_stack: set[str], found: list[list[str]]) -> None:
+def _close(node: Node, stack: list[Node], on_stack: set[Node], found: list[list[Node]]) -> None:
     place = stack.index(node) if stack[-1] != node else len(stack) - 1
     component = stack[place:]
     del stack[place:]

@@ -93,32 +93,36 @@ def test(merge: Merge, contract: Contract, hub: Hub, tester: Tester) -> Tested:
     return Tested(merge, outcomes, [_red(merge, outcome) for outcome in outcomes if not outcome.ok])
 
 
+def intend(merge: Merge) -> str:
+    """Write down that the branch is about to move, so that whoever comes after a crash can tell.
+
+    Returns why it must not, or nothing.
+    """
+    with live.change(merge.project_id):
+        why = _unwanted(merge, M.TESTING)
+        if not why:
+            values = {"status": M.SWAPPING, "tested_commit": merge.tested_commit}
+            Merge.objects.filter(pk=merge.pk).update(**values)
+    return why
+
+
 def land(merge: Merge, hub: Hub, by: live.Actor) -> str:
     """Move the branch from where it was tested to exactly the tested commit, and the module too.
 
-    Returns why not, or nothing. The intent is committed first, so that whoever comes after a crash
-    can tell; then the project stays locked until both have moved, so that no verdict, no
-    cancelling and no next plan comes between.
+    Returns why not, or nothing. Called in an open change, which keeps the project locked until
+    both have moved: no verdict, no cancelling and no next plan comes between.
     """
-    with live.change(merge.project_id):
-        if why := _unwanted(merge, M.TESTING):
-            return why
-        values = {"status": M.SWAPPING, "tested_commit": merge.tested_commit}
-        Merge.objects.filter(pk=merge.pk).update(**values)
-    with live.change(merge.project_id) as change:
-        if why := _unwanted(merge, M.SWAPPING):
-            return why
-        if not hub.swap(merge.branch, merge.tested_commit, merge.base_commit):
-            return "The branch moved meanwhile; it is tested again."
-        merged(merge, by)
-        # Whoever ends this run starts what waited for it.
-        change.is_scheduled = True
+    if why := _unwanted(merge, M.SWAPPING):
+        return why
+    if not hub.swap(merge.branch, merge.tested_commit, merge.base_commit):
+        return "The branch moved meanwhile; it is tested again."
+    merged(merge, by)
     return ""
 
 
 def _unwanted(merge: Merge, status: str) -> str:
     """Why a merge must not go on, or nothing; asked under the project's lock."""
-    if not Merge.objects.filter(pk=merge.pk, status=status).exists():
+    if Merge.objects.select_for_update().filter(pk=merge.pk, status=status).first() is None:
         return "Somebody else took this merge over."
     module = Module.objects.only("status", "head_commit").get(pk=merge.module_id)
     if module.status != S.MERGING or module.head_commit != merge.head_commit:

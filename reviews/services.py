@@ -139,6 +139,8 @@ def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Revi
         asked = module.status == S.NEEDS_PERSON and module.resume_to in (S.REVIEWING, S.MERGING)
         if newest is None or not (asked or module.status in (S.REVIEWING, S.MERGING, S.FIXING)):
             raise Refused(f"{module.slug} is {module.status}; there is no verdict to overrule now.")
+        if verdict == V.APPROVE and module.needs_to_finish:
+            raise Refused(f"{module.slug} merges after others; decide when they are merged.")
         values: dict[str, Any] = {"resume_to": ""}
         if module.head_commit != newest.head_commit:
             if verdict == V.APPROVE and module.status != S.FIXING:

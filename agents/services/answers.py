@@ -25,7 +25,6 @@ from projects.services.modules import (
     lane_join,
     merge_after,
     module_split,
-    start_after,
 )
 from projects.services.waiting import waited_for, waits
 from projects.specs import ModuleSpec, Need
@@ -194,7 +193,8 @@ def exception_grant(module: Module, paths: Sequence[str], by: live.Actor, reason
         if foreign := [path for path in paths if not globs.matches(owned, path)]:
             exception_grant(parent, foreign, by, reason)
     owners = []
-    for other in Module.objects.filter(project_id=module.project_id).exclude(pk=module.pk):
+    rows = Module.objects.filter(project_id=module.project_id).select_related("contract")
+    for other in rows.exclude(pk=module.pk):
         owned = other.contract.owns if other.contract else []
         if any(globs.matches(owned, path) for path in paths):
             owners.append(other)
@@ -354,8 +354,9 @@ def request_answer(request: Request, granted: bool, by: User, answer: str = "") 
                     reason = request.data.get("reason", "")
                     exception_grant(module, request.data["paths"], actor, reason)
                 return
-        if module.status != S.NEEDS_PERSON:
-            # Its agent is at work; what may still be given is given, and no more promised.
+        is_late = Run.objects.filter(module=module, pk__gt=request.run_id).exists()
+        if module.status != S.NEEDS_PERSON or is_late:
+            # Its agents went on; what may still be given is given, and no more promised.
             if granted:
                 _grant_late(request, module, actor)
         elif granted:
@@ -391,8 +392,8 @@ def _grant_late(request: Request, module: Module, actor: live.Actor) -> None:
         return
     if request.kind != Request.Kind.EXCEPTION or module.status not in OPEN:
         raise Refused(
-            f"{module.slug} is {module.status} and waits for this answer no more. Refuse, and the "
-            "question is closed."
+            f"{module.slug} went on without this answer and is {module.status} now. Refuse, and "
+            "the question is closed."
         )
     exception_grant(module, request.data["paths"], actor, request.data.get("reason", ""))
 
@@ -417,9 +418,12 @@ def _couple(request: Request, module: Module, actor: live.Actor) -> None:
     Raises Refused, with the question still open, where one lane would leave nothing to go on.
     """
     rows = Module.objects.filter(project_id=module.project_id, status__in=list(OPEN))
-    others = list(rows.filter(slug__in=request.data["modules"]).exclude(pk=module.pk))
-    lane = next((other.lane for other in [module, *others] if other.lane), f"coupled-{module.slug}")
-    members = {one.pk: one for one in [*rows.filter(lane=lane), *others] if one.pk != module.pk}
+    named = [module, *rows.filter(slug__in=request.data["modules"]).exclude(pk=module.pk)]
+    lanes = list(dict.fromkeys(one.lane for one in named if one.lane))
+    lane = lanes[0] if lanes else f"coupled-{module.slug}"
+    # Who shared a lane with one of them still does.
+    members = {one.pk: one for one in [*rows.filter(lane__in=lanes), *named]}
+    del members[module.pk]
     edges = waits(module.project_id)
     at_work = [one for one in members.values() if one.status in Module.IN_LANE]
     if len(at_work) > 1:
@@ -442,8 +446,4 @@ def _couple(request: Request, module: Module, actor: live.Actor) -> None:
         transition(module, S.WAITING, by=actor, reason="Coupled: waits for its lane.")
     else:
         transition(module, module.resume_to, by=actor, reason="Coupled.", resume_to="")
-    lane_join([module, *others], lane, actor, request.data.get("reason", ""))
-    members[module.pk] = module
-    for one in members.values():
-        if one.status == S.WAITING:
-            start_after(one, [members[pk] for pk in waited_for(one, edges) & members.keys()])
+    lane_join([module, *members.values()], lane, actor, request.data.get("reason", ""))

@@ -98,6 +98,9 @@ def fail(
             plan_blocked(work.plan, f"{run.kind}: {reason}", live.Actor.run(run.pk))
             return
         module = Module.objects.select_related("project").get(pk=run.module_id)
+        if module.status != STATUS_OF[K(run.kind)]:
+            # Somebody moved it on; it failed in nothing that is still wanted.
+            return
         if owner == Run.Owner.AGENT:
             _agent_failed(work, change, module, reason, kind, spent)
         else:

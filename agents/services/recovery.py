@@ -121,7 +121,8 @@ def _counters() -> list[str]:
     for module in working.select_related("contract"):
         open_needs = Dependency.objects.filter(contract=module.contract, satisfied_at__isnull=True)
         start = open_needs.filter(gates="start").count()
-        children = module.children.exclude(status="merged").count()
+        parts = module.children.exclude(contract=None)
+        children = parts.exclude(status="merged").count()
         finish = open_needs.filter(gates="finish").count() + children
         if (module.needs_to_start, module.needs_to_finish) != (start, finish):
             found.append(

@@ -15,7 +15,7 @@ from projects.models import Contract, Dependency, Module, Plan, Role
 from projects.services.attention import attention_close, attention_open
 from projects.services.errors import Refused
 from projects.services.plans import contract_row, module_give_up
-from projects.services.waiting import waited_for, waits
+from projects.services.waiting import lanes_order, waited_for, waits
 
 S = Module.Status
 
@@ -62,10 +62,17 @@ def module_cancel(module: Module, by: live.Actor, reason: str = "") -> None:
 
 
 def _ask_about(part: Module) -> None:
-    parent = part.parent
-    assert parent is not None
-    said = f"Its part {part.slug} was cancelled. Cancel {parent.slug} too, or retry the part."
-    module_ask(parent, said, live.SYSTEM)
+    assert part.parent is not None
+    module_ask(part.parent, _asked_about(part, part.parent), live.SYSTEM)
+
+
+def _cancelled_part(parent: Module) -> Module | None:
+    """A part that the parent waits for in vain."""
+    return parent.children.filter(status=S.CANCELLED, contract__isnull=False).first()
+
+
+def _asked_about(part: Module, parent: Module) -> str:
+    return f"Its part {part.slug} was cancelled. Cancel {parent.slug} too, or retry the part."
 
 
 def module_ask(module: Module, reason: str, by: live.Actor, **fields: Any) -> bool:
@@ -96,6 +103,9 @@ def module_retry(module: Module, by: live.Actor) -> str:
     with live.change(module.project_id):
         module.refresh_from_db()
         if module.status == S.NEEDS_PERSON:
+            gone = _cancelled_part(module)
+            if gone and module.resume_to == S.BUILT:
+                raise Refused(_asked_about(gone, module))
             _module_resume_to(module, by)
         elif module.status == S.CANCELLED:
             _module_start_over(module, by)
@@ -122,7 +132,7 @@ def _module_resume_to(module: Module, by: live.Actor) -> None:
 
 
 def _module_start_over(module: Module, by: live.Actor) -> None:
-    if "/" in module.slug and not module.parent_id:
+    if module.contract_id is None and module.parent_id:
         raise Refused(f"{module.slug} is no part any more: its module was begun again without it.")
     if module.contract_id is None:
         raise Refused(f"{module.slug} was never approved; put it into the next plan.")
@@ -134,7 +144,7 @@ def _module_start_over(module: Module, by: live.Actor) -> None:
     parent = Module.objects.filter(pk=module.parent_id).first() if module.parent_id else None
     if parent and parent.status == S.NEEDS_PERSON and parent.resume_to == S.BUILT:
         _module_resume_to(parent, by)
-        if other := parent.children.filter(status=S.CANCELLED).first():
+        if other := _cancelled_part(parent):
             _ask_about(other)
 
 
@@ -285,27 +295,7 @@ def merge_after(module: Module, owners: Sequence[Module]) -> None:
             )
             if created:
                 Module.objects.filter(pk=module.pk).update(needs_to_finish=F("needs_to_finish") + 1)
-
-
-def start_after(module: Module, needed: Sequence[Module]) -> None:
-    """Let a module that waits start only after these, with which it shares a lane now.
-
-    A lane stays taken until its module is merged, so what it needs must be merged before it.
-    """
-    assert module.contract_id is not None
-    with live.change(module.project_id):
-        for other in needed:
-            Dependency.objects.update_or_create(
-                contract_id=module.contract_id,
-                needs=other,
-                defaults={"gates": Dependency.Gates.START},
-                create_defaults={
-                    "gates": Dependency.Gates.START,
-                    "kind": Dependency.Kind.COUPLED,
-                    "declared": False,
-                },
-            )
-        Module.objects.filter(pk=module.pk).update(**open_needs(module.contract_id))
+        lanes_order(module.project_id)
 
 
 def lane_join(modules: Sequence[Module], lane: str, by: live.Actor, reason: str) -> None:
@@ -313,3 +303,5 @@ def lane_join(modules: Sequence[Module], lane: str, by: live.Actor, reason: str)
     for module in modules:
         if module.status not in (S.MERGED, S.CANCELLED) and module.lane != lane:
             _mark(module, by, "module.joined_lane", lane=lane, reason=reason)
+    if modules:
+        lanes_order(modules[0].project_id)

@@ -17,10 +17,11 @@ from projects import graph, live, plancontent, planfile
 from projects.hub import integration_ref
 from projects.lifecycle import OPEN, fresh_start, transition
 from projects.models import Contract, Dependency, Module, Plan, Project, Role
+from projects.order import components
 from projects.services.attention import attention_close, attention_open
 from projects.services.errors import Problem, Refused, Stale, problems_of
 from projects.services.projects import hub_of, part_checked
-from projects.services.waiting import waited_for, waits
+from projects.services.waiting import lanes_order, waited_for, waits
 from projects.text import clean_text
 
 #: Fields of a contract that make it another contract when they differ.
@@ -338,10 +339,11 @@ def _put_in_force(plan: Plan, by: live.Actor) -> None:
             continue
         gated[module] = contract
         values |= {"title": contract.title, "priority": contract.priority}
+        values["next_contract_id"] = None
         if module.status in OPEN and not is_waiting:
             # It goes on under the contract that it started with.
             later.add(module)
-            _update(module, next_contract_id=contract.pk, **values)
+            _update(module, **values | {"next_contract_id": contract.pk})
             continue
         values |= {"contract_id": contract.pk, "lane": lanes.get(module.slug, "")}
         if is_waiting:
@@ -352,6 +354,22 @@ def _put_in_force(plan: Plan, by: live.Actor) -> None:
     _count({module: contract for module, contract in gated.items() if module not in later})
     _cancel_dropped(plan, {contract.module_id for contract in contracts}, by)
     _lanes_at_work(plan, lanes)
+    lanes_order(plan.project_id)
+    _refuse_knots(plan)
+
+
+def _refuse_knots(plan: Plan) -> None:
+    """Modules at work keep what they wait for, which the plan's own order says nothing about.
+
+    Raises Refused, and the plan is not approved, where some would wait for each other for ever.
+    """
+    if knots := components(waits(plan.project_id)):
+        slugs = Module.objects.filter(pk__in=knots[0]).order_by("pk").values_list("slug", flat=True)
+        raise Refused(
+            f"With this plan {', '.join(slugs)} would wait for each other: those at work still "
+            "wait for what the plan before says. Withdraw it and change their needs, or approve "
+            "it when they are merged."
+        )
 
 
 def _gate(plan: Plan, gated: dict[Module, Contract], counters: dict[str, graph.Counters]) -> None:

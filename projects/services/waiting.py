@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from django.db.models import F
 
-from projects.lifecycle import OPEN
+from projects.lifecycle import OPEN, open_needs
 from projects.models import Dependency, Module
 
 S = Module.Status
+START = Dependency.Gates.START
+COUPLED = Dependency.Kind.COUPLED
 
 
 def waits(project_id: int) -> dict[int, set[int]]:
@@ -44,3 +46,31 @@ def waited_for(waiter: Module, edges: Mapping[int, set[int]]) -> set[int]:
                 seen.add(needed)
                 left.append(needed)
     return seen
+
+
+def lanes_order(project_id: int) -> None:
+    """Let what waits in a lane start only after whatever of the lane it waits for, by any way.
+
+    A lane stays taken until its module is merged. The order of a plan has seen to that for what
+    the plan says; exceptions, grants and what is at work under another plan come on top of it.
+    """
+    edges = waits(project_id)
+    rows = Module.objects.filter(project=project_id, status=S.WAITING).exclude(lane="")
+    mates: dict[str, set[int]] = defaultdict(set)
+    for module in rows:
+        mates[module.lane].add(module.pk)
+    starts = Dependency.objects.filter(contract__in=rows.values("contract"), gates=START)
+    known = set(starts.values_list("contract", "needs"))
+    for module in rows:
+        assert module.contract_id is not None
+        needed = waited_for(module, edges) & mates[module.lane] - {module.pk}
+        new = [pk for pk in needed if (module.contract_id, pk) not in known]
+        for pk in new:
+            Dependency.objects.update_or_create(
+                contract_id=module.contract_id,
+                needs_id=pk,
+                defaults={"gates": START},
+                create_defaults={"gates": START, "kind": COUPLED, "declared": False},
+            )
+        if new:
+            Module.objects.filter(pk=module.pk).update(**open_needs(module.contract_id))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
+from django.db import connection
 from django.urls import reverse
 
-from agents import gates
+from agents import gates, turns
+from agents.models import Run
+from agents.services.answers import request_answer
 from agents.services.recovery import check_invariants
+from agents.services.runs import run_lost
 from projects import live
+from projects.hub import Hub, integration_ref
 from projects.models import Membership, Role
 from projects.services.errors import Refused
-from projects.services.modules import module_cancel
+from projects.services.modules import module_cancel, module_retry
 from reviews import merges
 from reviews.models import Merge, Review
 from reviews.services import review_overrule
@@ -55,7 +63,7 @@ def test_what_is_tested_for_its_merge_does_not_land_any_more(team, once, what):
         else:
             review_overrule(stage.module("a"), what, stage.owner, "Not like this.")
 
-    once(merges, "land", act)
+    once(merges, "intend", act)
     stage.run()
     stopped = Merge.objects.order_by("pk").first()
     assert stopped.status == "abandoned"
@@ -79,11 +87,82 @@ def test_a_merge_that_another_worker_gave_up_does_not_land(team):
     merge = merges.begin(module, branch, base, module.head_commit, "p/1/run/1")
     merges.test(merge, module.contract, stage.hub, lambda commit, commands: [])
     merges.abandon(Merge.objects.get(pk=merge.pk), "Its worker was lost; it is done again.")
-    assert "took this merge over" in merges.land(merge, stage.hub, live.SYSTEM)
+    assert "took this merge over" in merges.intend(merge)
     assert stage.merged_head == base
     stage.work()
     assert stage.statuses() == {"a": "merged"}
     assert stage.merged_file("a.py") == code("a")
+
+
+def test_a_worker_without_its_lease_lands_nothing(team, once):
+    stage = team(given("a"))
+
+    def lose(merge):
+        run = Run.objects.get(kind="merge", status__in=Run.ACTIVE)
+        run_lost(run, "stalled", "Its worker gave no sign of life.", "worker_lost")
+
+    once(merges, "intend", lose)
+    stage.run()
+    assert stage.statuses() == {"a": "merged"}
+    first, second = stage.runs("a", "merge")
+    (event,) = stage.events("merge.done")
+    assert (first.status, event.actor) == ("stalled", f"run:{second.pk}")
+
+
+def test_a_merge_is_not_given_up_while_it_swaps(team, monkeypatch):
+    """Another worker that looked before the branch moved waits, and finds it done."""
+    stage = team(given("a"))
+    real: Any = Hub.swap
+    others = []
+
+    def give_up():
+        try:
+            merges.abandon(Merge.objects.get(), "Its worker was lost; it is done again.")
+        finally:
+            connection.close()
+
+    def swap(self, ref, new, old):
+        if ref == integration_ref() and Merge.objects.filter(status="swapping").exists():
+            others.append(threading.Thread(target=give_up))
+            others[-1].start()
+        return real(self, ref, new, old)
+
+    monkeypatch.setattr(Hub, "swap", swap)
+    stage.run()
+    (other,) = others
+    other.join()
+    assert stage.statuses() == {"a": "merged"}
+    assert Merge.objects.get().status == "merged"
+
+
+def test_what_overtook_a_run_is_not_undone_by_its_failure(team, once):
+    stage = team(given("a"), policies={"attempts": 1})
+    stage.play("a", "review", verdict("ask"), Turn(result={"verdict": "hm"}))
+    stage.run()
+    module_retry(stage.module("a"), live.SYSTEM)
+
+    def approve(result):
+        review_overrule(stage.module("a"), "approve", stage.owner, "Good.")
+
+    once(turns, "read_verdict", approve)
+    stage.work()
+    assert stage.statuses() == {"a": "merged"}
+
+
+def test_an_old_question_is_no_answer_to_a_new_one(team):
+    stage = team(given("a"), given("b"))
+    asks = Turn(result={"coupled_with": ["b"], "reason": "Both count."})
+    stage.play("a", "build", asks, Turn({"a.py": code("a")}))
+    stage.play("a", "review", verdict("ask"))
+    stage.run()
+    asked = stage.request("a")
+    module_retry(stage.module("a"), live.SYSTEM)
+    stage.work()
+    assert stage.module("a").resume_to == "reviewing"
+    with pytest.raises(Refused, match="went on without this answer"):
+        request_answer(asked, True, stage.owner)
+    request_answer(asked, False, stage.owner)
+    assert stage.statuses()["a"] == "needs_person", "the review is asked about as before"
 
 
 def test_an_approval_while_the_fix_runs_merges_what_was_reviewed(team, once):

@@ -8,9 +8,14 @@ from agents.services.answers import request_answer
 from projects import live
 from projects.models import Attention
 from projects.services.errors import Refused
-from projects.services.modules import module_cancel, module_retry
+from projects.services.modules import (
+    module_cancel,
+    module_pause,
+    module_resume,
+    module_retry,
+)
 from reviews.models import Merge
-from tests.acceptance.stage import Turn, code, given, need, part, proof
+from tests.acceptance.stage import APPROVE, Turn, code, given, need, part, proof, verdict
 
 BASE, TESTS = "refs/tutti/base", "refs/tutti/tests"
 WEAK = "import unittest\n\n\nclass T(unittest.TestCase):\n    def test(self):\n        pass\n"
@@ -146,5 +151,19 @@ def test_a_late_grant_holds_and_nothing_else_is_promised(team):
     second = stage.request("a")
     module_cancel(stage.module("a"), live.SYSTEM)
     assert not Attention.objects.filter(closed_at=None).exists()
-    with pytest.raises(Refused, match="is cancelled and waits for this answer no more"):
+    with pytest.raises(Refused, match="went on without this answer and is cancelled"):
         request_answer(second, True, stage.owner)
+
+
+def test_a_fix_that_may_change_anothers_path_merges_after_its_owner(team):
+    stage = team(given("a"), given("b"), policies={"exceptions": {"allow": ["b.py"]}})
+    asks = Turn(result={"exception": {"paths": ["b.py"], "reason": "A word of thanks."}})
+    stage.play("a", "review", verdict("fix", a="Say it."), APPROVE)
+    stage.play("a", "fix", asks, Turn({"a.py": code("a") + "# 2\n"}))
+    stage.approve()
+    module_pause(stage.module("b"), live.SYSTEM)
+    stage.work()
+    assert stage.statuses() == {"a": "built", "b": "waiting"}
+    module_resume(stage.module("b"), live.SYSTEM)
+    stage.work()
+    assert set(stage.statuses().values()) == {"merged"}

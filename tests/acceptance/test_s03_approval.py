@@ -11,8 +11,8 @@ from agents.services.recovery import check_invariants
 from projects import live
 from projects.models import Attention, Module, Plan
 from projects.plancontent import plan_difference
-from projects.services.errors import Stale
-from projects.services.modules import module_cancel, module_retry
+from projects.services.errors import Refused, Stale
+from projects.services.modules import module_cancel, module_pause, module_resume, module_retry
 from projects.services.plans import plan_approve, plan_set, plan_submit, plan_withdraw
 from tests.acceptance.stage import STUB, Turn, code, given, need, part, proof
 
@@ -151,3 +151,56 @@ def test_a_module_begun_again_is_checked_with_all_the_others_again(team):
     assert stage.statuses() == {"a": "merged", "b": "merged"}
     assert stage.plan.finished_at
     assert stage.project.runs.filter(kind="finish").count() == 2
+
+
+def paused(stage, *slugs):
+    """Approved, with some modules held back until the others are as far as they come."""
+    stage.approve()
+    for slug in slugs:
+        module_pause(stage.module(slug), live.SYSTEM)
+    stage.work()
+
+
+def test_a_plan_against_what_is_at_work_is_refused_before_it_ties_a_knot(team):
+    """The order of each plan is good, and both together would wait for ever."""
+    a, b = given("a", needs=[need("b", "contract")]), given("b")
+    stage = team(a, b)
+    paused(stage, "b")
+    assert stage.statuses() == {"a": "built", "b": "waiting"}
+    stage.plan = stage.submit([given("a"), given("b", needs=[need("a", "implementation")])])
+    with pytest.raises(Refused, match="a, b would wait for each other"):
+        stage.approve()
+    stage.plan.refresh_from_db()
+    assert stage.plan.status == "submitted"
+    assert check_invariants() == []
+    plan_withdraw(stage.plan, stage.owner)
+    stage.plan = stage.submit([a, b])
+    stage.approve()
+    module_resume(stage.module("b"), live.SYSTEM)
+    stage.work()
+    assert set(stage.statuses().values()) == {"merged"}
+
+
+def test_a_knot_through_a_lane_is_refused_too(team):
+    mods = [given("a", needs=[need("c", "contract"), need("b", "coupled")]), given("b"), given("c")]
+    stage = team(*mods)
+    paused(stage, "b", "c")
+    assert stage.statuses() == {"a": "built", "b": "waiting", "c": "waiting"}
+    stage.plan = stage.submit([*mods[:2], given("c", needs=[need("b", "contract")])])
+    with pytest.raises(Refused, match="would wait for each other"):
+        stage.approve()
+
+
+def test_the_newest_contract_is_the_one_that_is_built(team):
+    """The second plan's, which waited for a module at work, is forgotten with the third."""
+    a = given("a")
+    stage = team(a)
+    stage.play("a", "build", WAITS, Turn({"a.py": code("a")}))
+    stage.run()
+    stage.plan = stage.submit([{**a, "brief": "Second."}])
+    stage.approve()
+    module_cancel(stage.module("a"), live.SYSTEM)
+    stage.plan = stage.submit([{**a, "brief": "Third."}])
+    stage.run()
+    assert stage.module("a").contract.brief == "Third."
+    assert stage.path_of("a").count("merged") == 1

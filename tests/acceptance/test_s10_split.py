@@ -11,8 +11,10 @@ from agents.services.recovery import check_invariants
 from projects import live
 from projects.hub import module_ref
 from projects.models import Attention
+from projects.plancontent import plan_difference, plan_digest
 from projects.services.errors import Refused
 from projects.services.modules import module_cancel, module_retry
+from projects.services.plans import plan_draft
 from reviews.models import Merge
 from tests.acceptance.stage import APPROVE, STUB, Turn, check, code, given, proof
 
@@ -198,6 +200,10 @@ def test_what_a_part_may_change_comes_with_its_parent(team):
 
 def test_a_split_module_that_begins_again_waits_for_no_given_up_part(team):
     stage = waiting_part(team, split={"depth": 1, "modules": 4})
+    digest = plan_digest(stage.plan)
+    module_cancel(stage.module("big/y"), live.SYSTEM)
+    with pytest.raises(Refused, match="Its part big/y was cancelled"):
+        module_retry(stage.module("big"), live.SYSTEM)
     module_cancel(stage.module("big"), live.SYSTEM)
     module_retry(stage.module("big"), live.SYSTEM)
     assert check_invariants() == []
@@ -206,3 +212,5 @@ def test_a_split_module_that_begins_again_waits_for_no_given_up_part(team):
     assert (stage.merged_file("x.py"), stage.merged_file("y.py")) == (code("x"), code("y"))
     with pytest.raises(Refused, match="begun again without it"):
         module_retry(stage.module("big/y"), live.SYSTEM)
+    assert plan_digest(stage.plan) == digest, "they are no modules of the plan"
+    assert not plan_difference(plan_draft(stage.project, stage.owner))

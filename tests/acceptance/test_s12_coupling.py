@@ -215,3 +215,38 @@ def test_what_is_at_work_already_can_not_be_put_into_one_lane(team):
         request_answer(stage.request("a"), False, stage.owner)
         stage.work()
     assert stage.statuses() == {"a": "merged", "b": "merged", "c": "needs_person"}
+
+
+def test_two_lanes_that_become_one_hold_all_that_people_coupled(team):
+    stage = team(given("a", needs=[need("b", "coupled")]), given("b"),
+                 given("c", needs=[need("d", "coupled")]), given("d"))  # fmt: skip
+    says = Turn(result={"coupled_with": ["c"], "reason": "Both count."})
+    stage.play("a", "build", says, Turn({"a.py": code("a")}))
+    stage.approve()
+    for slug in "bcd":
+        module_pause(stage.module(slug), live.SYSTEM)
+    stage.work()
+    request_answer(stage.request("a"), True, stage.owner)
+    assert len({stage.module(slug).lane for slug in "abcd"} - {""}) == 1
+
+
+def test_an_exceptions_order_reaches_into_a_lane(team):
+    """x and y share a lane, y builds against a, and a may change x's path: x goes first."""
+    stage = team(
+        given("a"),
+        given("x"),
+        given("y", needs=[need("a", "contract"), need("x", "coupled")], priority=5),
+        policies={"exceptions": {"allow": ["x.py"]}},
+    )
+    asks = Turn(result={"exception": {"paths": ["x.py"], "reason": "A word of thanks."}})
+    stage.play("a", "build", asks, Turn({"a.py": code("a")}))
+    stage.approve()
+    for slug in "xy":
+        module_pause(stage.module(slug), live.SYSTEM)
+    stage.work()
+    assert stage.statuses() == {"a": "built", "x": "waiting", "y": "waiting"}
+    for slug in "xy":
+        module_resume(stage.module(slug), live.SYSTEM)
+    stage.work()
+    assert set(stage.statuses().values()) == {"merged"}
+    assert number(stage, "module.planning", "y") > number(stage, "module.merged", "x")

@@ -407,7 +407,7 @@ def test_a_new_quota_knows_what_its_window_saw_and_who_is_at_work(admin):
     ended(busy)
     for quota in (tokens, parallel):
         quota.refresh_from_db()
-    assert (tokens.reserved, parallel.reserved) == (0, 0)
+    assert tokens.reserved == parallel.reserved == Decimal(0)
     assert budgets.violations() == []
 
 
