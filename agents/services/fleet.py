@@ -71,9 +71,9 @@ def lock() -> None:
 def has_room() -> bool:
     """Whether the hosts carry one run more than are at work; only true while the lock is held."""
     rooms = host_rooms()
-    if not rooms or any(room.capacity is None for room in rooms):
-        return True
     open_rooms = [room for room in rooms if room.is_fresh and not room.is_draining]
+    if not rooms or any(room.capacity is None for room in open_rooms):
+        return True
     return sum(room.capacity or 0 for room in open_rooms) > working(rooms)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -110,6 +111,16 @@ def test_a_host_without_disk_leaves_agents_to_the_others(transactional_db, setti
     assert runs.run_claim(run.pk, run.fence) is None
     settings.TUTTI_HOST = "roomy"
     assert runs.run_claim(run.pk, run.fence) is not None
+
+
+def test_a_closed_host_without_a_reading_opens_no_room(transactional_db):
+    now = timezone.now()
+    Host.objects.create(name="one", capacity=1, disk_free_mb=90_000, seen_at=now)
+    Host.objects.create(name="gone", seen_at=now - timedelta(days=1))
+    Host.objects.create(name="leaving", seen_at=now, draining=True)
+    first, second = many_projects(2)
+    assert claim(first.project, first, "READ COMMITTED", [])
+    assert not claim(second.project, second, "READ COMMITTED", [])
 
 
 def test_the_database_refuses_a_count_above_the_ceiling(project):
