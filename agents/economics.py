@@ -84,6 +84,8 @@ class RunFacts:
     laps: tuple[Lap, ...] = ()
     id: int = 0
     quality: str = ""
+    #: By whose fault it failed; empty where nobody said.
+    reason_owner: str = ""
 
     @property
     def seconds(self) -> float:
@@ -101,6 +103,12 @@ class RunFacts:
     @property
     def knows_tokens(self) -> bool:
         return self.tokens_in is not None or self.tokens_out is not None
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether the same again is rework: not after what a crash, say, or Tutti cut off."""
+        failed = self.status == "failed" and self.reason_owner in ("agent", "")
+        return failed or self.status == "succeeded"
 
     @property
     def tells_part(self) -> bool:
@@ -349,7 +357,7 @@ def _parts(runs: Sequence[RunFacts]) -> Iterable[Part]:
     for place, run in enumerate(sorted(runs, key=lambda run: (run.started, run.id))):
         first = PURPOSE_OF_KIND.get(run.kind, "coordination")
         again = ended[run.module, run.kind] > 0
-        if run.status in ("succeeded", "failed"):
+        if run.is_attempt:
             ended[run.module, run.kind] += 1
         laps = laps_of(run)
         costs = _costs(run, laps)

@@ -23,7 +23,7 @@ S = Module.Status
 COLUMNS = (
     "pk", "module__slug", "kind", "role", "started_at", "ended_at", "agent_seconds",
     "gate_seconds", "input_tokens", "output_tokens", "parallel_only", "cost", "status", "number",
-    "backend", "model", "needs_slot", "waited_seconds", "laps", "usage_quality",
+    "backend", "model", "needs_slot", "waited_seconds", "laps", "usage_quality", "reason_owner",
 )  # fmt: skip
 CEILING_KINDS = ("plan.approved", "project.ceiling", "project.binding")
 
@@ -124,7 +124,8 @@ def run_facts(plan: Plan) -> Iterable[RunFacts]:
     """Its runs that ended, by their start."""
     for row in ended_runs(plan).order_by("started_at", "pk").values_list(*COLUMNS):
         (pk, module, kind, role, started, ended, agent, gate, tokens_in, tokens_out, parallel, cost,
-         status, number, backend, model, needs_slot, waited, laps, quality) = row  # fmt: skip
+         status, number, backend, model, needs_slot, waited, laps, quality,
+         owner) = row  # fmt: skip
         yield RunFacts(
             module=module or "",
             kind=kind,
@@ -146,6 +147,7 @@ def run_facts(plan: Plan) -> Iterable[RunFacts]:
             laps=laps_of_json(laps),
             id=pk,
             quality=quality,
+            reason_owner=owner,
         )
 
 

@@ -176,6 +176,7 @@ def _run(read: Read, status: str, data: dict[str, Any]) -> None:
         laps=laps_of_json(facts["laps"]),
         id=data["run"],
         quality=facts["usage_quality"],
+        reason_owner=data.get("reason_owner", ""),
     )
     read.runs.setdefault(int(facts["plan"]), []).append(run)
 

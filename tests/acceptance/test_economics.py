@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from agents import figures, record, simulation
+from agents import figures, record, simulation, turns
 from agents.economics import economics, history
 from agents.models import Run
 from projects import live
@@ -176,6 +177,26 @@ def test_what_a_newer_plan_dropped_begins_again_in_that_one(team, tmp_path):
     assert first.finished_at == finished and stage.plan.finished_at is not None
     assert stage.statuses() == {"a": "merged", "b": "merged"}
     assert len(stage.project.runs.filter(plan=stage.plan, kind="finish")) == 2
+
+
+def test_what_tutti_failed_itself_makes_no_rework(team, tmp_path, monkeypatch):
+    stage = team(given("a"), ceiling=2)
+    full = iter([OSError(errno.ENOSPC, "No space left on device")])
+    checkpoint = turns.checkpoint
+
+    def checkpoint_on_full_disk(*args, **values):
+        for error in full:
+            raise error
+        return checkpoint(*args, **values)
+
+    monkeypatch.setattr(turns, "checkpoint", checkpoint_on_full_disk)
+    stage.run()
+    stage.project.modules.update(not_before=None)
+    stage.work()
+    assert stage.statuses() == {"a": "merged"}
+    assert [run.reason_owner for run in stage.runs("a", "build")] == ["tutti", ""]
+    assert "rework" not in figures.figures(stage.plan).by_purpose
+    assert_equal_by_rows_and_record(stage, tmp_path, ceiling=2)
 
 
 def assert_equal_by_rows_and_record(stage: Stage, folder: Path, *, ceiling: int) -> None:

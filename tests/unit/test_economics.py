@@ -128,6 +128,15 @@ def test_what_a_crash_cut_off_is_no_rework_when_done_again() -> None:
     assert purposes_of(runs) == {1: {"code"}, 2: {"code"}, 3: {"rework"}}
 
 
+@pytest.mark.parametrize(
+    ("owner", "purpose"),
+    [("tutti", "code"), ("provider", "code"), ("agent", "rework"), ("", "rework")],
+)
+def test_only_what_the_agent_failed_makes_the_next_attempt_rework(owner, purpose) -> None:
+    failed = run("a", "build", 0, 3, id=1, status="failed", reason_owner=owner)
+    assert purposes_of([failed, run("a", "build", 4, 5, id=2)])[2] == {purpose}
+
+
 def test_turns_sum_up_to_their_run_whatever_they_say() -> None:
     odd = run("a", "build", 0, 9, 4, laps=(Lap(4, 1, None, None), Lap()), tokens_in=7)
     first, last = laps_of(odd)
