@@ -7,6 +7,9 @@ from django.db.models import Q
 from projects.models.people import Role
 from projects.models.project import Project
 
+#: A kind and a name, as in "person:alice"; Django's user names have up to 150 characters.
+ACTOR_LENGTH = 160
+
 
 class Fact(models.Model):
     """What every numbered, append-only fact says; `hash` chains it to the one before."""
@@ -35,7 +38,9 @@ class Event(Fact):
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="events")
     number = models.BigIntegerField()
-    actor = models.CharField(max_length=120, help_text="person:alice, run:91 or system:clock.")
+    actor = models.CharField(
+        max_length=ACTOR_LENGTH, help_text="person:alice, run:91 or system:clock."
+    )
 
     class Meta(Fact.Meta):
         constraints = [
@@ -48,7 +53,7 @@ class SiteEvent(Fact):
     """A numbered, append-only fact of the whole site (quotas, providers, hosts), hash chained."""
 
     number = models.BigIntegerField(unique=True)
-    actor = models.CharField(max_length=120)
+    actor = models.CharField(max_length=ACTOR_LENGTH)
 
     class Meta(Fact.Meta):
         indexes = [models.Index(fields=["topic", "number"], name="site_event_topic")]
@@ -70,7 +75,7 @@ class Attention(models.Model):
     deadline = models.DateTimeField(null=True, blank=True)
     opened_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True, blank=True)
-    closed_by = models.CharField(max_length=120, blank=True)
+    closed_by = models.CharField(max_length=ACTOR_LENGTH, blank=True)
 
     class Meta:
         constraints = [

@@ -14,7 +14,7 @@ from django.utils import timezone
 from projects import live
 from projects.models import Event, Instruction, Membership, Plan, Project, Role
 from projects.services import projects as services
-from projects.services.attention import attention_open
+from projects.services.attention import attention_close, attention_open
 from tests import factories
 from tests.projects.pages import LIVE, PLAN, client_of, text_of
 from tests.wait import until
@@ -415,6 +415,17 @@ def events(shop):
         for number in range(1, 251):
             topic = f"{shop.topic}/module/{number % 3}"
             change.event(f"test.kind{number % 2}", topic, live.SYSTEM, number=number, said="=1+1")
+
+
+def test_the_longest_user_name_is_in_the_record(shop, bob):
+    by = live.Actor.person(User.objects.create(username="u" * 150))
+    attention_open(shop, topic=shop.topic, kind="q", title="Who?", url="/projects/shop/")
+    attention_close(shop, topic=shop.topic, by=by)
+    with transaction.atomic():
+        site = live.site_event("test.kind", live.SITE, by)
+    closed = shop.attentions.get().closed_by
+    assert closed == site.actor == shop.events.get(kind="attention.closed").actor == by.name
+    assert by.name in text_of(bob.get("/projects/shop/log/"))
 
 
 def test_log_is_paged_by_number(shop, events, bob):
