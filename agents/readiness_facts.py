@@ -25,6 +25,7 @@ from agents.readiness_values import (
     ProfileFact,
     QuotaFact,
 )
+from agents.scheduler import clock_runs
 from agents.services import coupling, measuring
 from agents.services.profiles import DEFAULT_MODELS
 from projects import graph, instructions, plancontent, sources
@@ -63,6 +64,7 @@ def facts_of(project: Project) -> Facts:
         prices=_prices(),
         quotas=tuple(_quotas(project, plan, profiles)),
         hosts=tuple(_hosts()),
+        clock_runs=clock_runs(),
         memory_floor_mb=settings.TUTTI_MEMORY_FLOOR_MB,
         disk_floor_mb=settings.TUTTI_DISK_FLOOR_MB,
         coupling=tuple(found.suggestions) if found else None,

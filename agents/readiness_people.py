@@ -135,8 +135,11 @@ def _clock(facts: Facts) -> Point:
     if not facts.fresh():
         return point(State.MISSING, f"The last sign of life of {many(len(facts.hosts), 'machine')}"
                      f" came at {_moment(seen)}.", link, text)  # fmt: skip
-    return point(State.READY, f"{many(len(facts.fresh()), 'machine')} reported in the last 2"
-                 " minutes.")  # fmt: skip
+    said = f"{many(len(facts.fresh()), 'machine')} reported in the last 2 minutes"
+    if not facts.clock_runs:
+        return point(State.MISSING, f"{said}, but 0 clocks run: nothing is swept, woken or sent"
+                     " again.", link, text)  # fmt: skip
+    return point(State.READY, f"{said}, and a clock runs.")
 
 
 def _workers(facts: Facts) -> Point:

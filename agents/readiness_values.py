@@ -182,6 +182,7 @@ class Facts:
     prices: Mapping[str, Decimal] = field(default_factory=dict)
     quotas: tuple[QuotaFact, ...] = ()
     hosts: tuple[HostFact, ...] = ()
+    clock_runs: bool = True
     memory_floor_mb: int = 500
     disk_floor_mb: int = 1000
     #: None while nobody looked; then what is suggested, and groups that people decided against.

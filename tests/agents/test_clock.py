@@ -12,6 +12,7 @@ from agents.models import Run
 from agents.services import runs
 from projects import live
 from projects.models import Module, Plan, Project
+from tests.wait import until
 
 PACE = live.Actor("system:test")
 
@@ -64,6 +65,15 @@ def test_an_event_calls_the_clock_unless_the_scheduler_looked_after_it(team, bel
         scheduler.start_next(change)
         change.event("team.greeted", team.topic, PACE)
     assert rung(bell) == [str(team.pk)], "what was written last nobody looked at"
+
+
+def test_a_clock_runs_as_long_as_its_connection_holds_the_lock(transactional_db):
+    assert not scheduler.clock_runs()
+    with listen() as bell:
+        assert not scheduler.clock_runs(), "one that stands by is none"
+        bell.execute("SELECT pg_advisory_lock(%s)", [scheduler.CLOCK_LOCK])
+        assert scheduler.clock_runs()
+    until(lambda: not scheduler.clock_runs(), what="the end of the connection")
 
 
 def test_a_claim_frees_nothing_and_rings_nobody(team, bell):

@@ -12,6 +12,7 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from agents import scheduler
 from agents.models import Host, Measurement, Profile, Quota
 from agents.readiness import Point, State, points
 from agents.readiness_facts import facts_of
@@ -130,6 +131,15 @@ def test_project_without_plan_or_hub_is_said_plainly(db, tutti_home):
     points_ = found(made)
     assert points_["plan"].state is State.MISSING and points_["hub"].state is State.MISSING
     assert "checks-prove" not in points_
+
+
+def test_workers_alone_make_no_clock(shop):
+    Host.objects.create(name="worker", seen_at=timezone.now(), capacity=3)
+    clock = found(shop)["clock"]
+    assert clock.state is State.MISSING and "1 machine reported" in clock.why
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [scheduler.CLOCK_LOCK])
+    assert found(shop)["clock"].state is State.READY
 
 
 # --- Queries -------------------------------------------------------------------------------------

@@ -278,6 +278,7 @@ CASES = [
     ("policies", {"plan": plan(policies={"review": "both", "split": {"depth": 0},
                   "exceptions": {"allow": ["**"]}})}, WARNING, "unasked for **"),
     ("clock", {}, READY, "1 machine reported"),
+    ("clock", {"clock_runs": False}, MISSING, "0 clocks run"),
     ("clock", {"hosts": ()}, MISSING, "no clock was started"),
     ("clock", {"hosts": host(seen_at=OLD)}, MISSING, "came at 2026-10-26 12:00:00 UTC"),
     ("workers", {}, READY, "0 runs wait"),

@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError
-from django.db import connection
 
-from agents.management.commands.schedule import CLOCK_LOCK
+from agents.scheduler import clock_runs
 from config import processes
 from projects.models import Plan, Project
 
@@ -42,17 +41,6 @@ def newest_plan(project: Project) -> Plan:
     if plan is None:
         raise CommandError(f"{project.slug} has no plan yet. Import one: manage.py project_create.")
     return plan
-
-
-def clock_runs() -> bool:
-    """Whether some clock holds its lock, so that workers are somebody else's already."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [CLOCK_LOCK])
-        row = cursor.fetchone()
-        free = bool(row and row[0])
-        if free:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [CLOCK_LOCK])
-    return not free
 
 
 @contextmanager

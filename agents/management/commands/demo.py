@@ -17,7 +17,8 @@ from django.urls import reverse
 
 from agents import confinement, figures, progress, telling
 from agents.economics import economics
-from agents.management.commands._common import clock_runs, is_terminal
+from agents.management.commands._common import is_terminal
+from agents.scheduler import clock_runs
 from agents.services.recovery import project_recover
 from config import processes
 from examples.prepare import NAMES, Prepared, prepare

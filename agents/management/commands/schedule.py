@@ -17,8 +17,6 @@ from projects.live import DOORBELL, SITE
 
 logger = logging.getLogger(__name__)
 
-#: Held by the clock that ticks; a second clock stands by until it is free.
-CLOCK_LOCK = 0x636C_6F63
 #: Shortest time from pass to pass: rings come in swarms, and workers hand over by themselves.
 PAUSE_SECONDS = 0.1
 
@@ -58,7 +56,7 @@ def serve(bell: psycopg.Connection[Any], stopping: threading.Event) -> None:
     rung: set[str] = set()
     while not stopping.is_set():
         if not is_clock:
-            row = bell.execute("SELECT pg_try_advisory_lock(%s)", [CLOCK_LOCK]).fetchone()
+            row = bell.execute("SELECT pg_try_advisory_lock(%s)", [scheduler.CLOCK_LOCK]).fetchone()
             is_clock = bool(row and row[0])
             if not is_clock:
                 stopping.wait(1)
