@@ -20,7 +20,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 from django.utils import timezone
 
-from projects.models import Event, Project, SiteEvent
+from projects.models import Event, Project, SiteChain, SiteEvent
 
 logger = logging.getLogger(__name__)
 
@@ -139,19 +139,21 @@ def site_event(kind: str, topic: str, by: Actor, /, **data: Any) -> SiteEvent:
     Inside a project's change it comes last, so that locks keep one order. The doorbell rings.
     """
     site_lock()
-    last = SiteEvent.objects.order_by("-number").first()
+    chain = SiteChain.head()
     event = SiteEvent(
-        number=last.number + 1 if last else 1,
+        number=chain.event_count + 1,
         at=timezone.now(),
         actor=by.name,
         user_id=by.user_id,
         kind=kind,
         topic=topic,
         data=json.loads(json.dumps(data, cls=DjangoJSONEncoder)),
-        previous_hash=last.hash if last else "",
+        previous_hash=chain.event_hash,
     )
     event.hash = event_hash(event)
     event.save(force_insert=True)
+    chain.event_count, chain.event_hash = event.number, event.hash
+    chain.save()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [DOORBELL, SITE])
     transaction.on_commit(lambda: hint({SITE: event.number}))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from projects.models.people import Invitation, LoginLink, Membership, Role
 from projects.models.plan import Contract, Dependency, Module, Plan
 from projects.models.project import Instruction, Project
-from projects.models.record import Attention, Comment, Event, SiteEvent
+from projects.models.record import Attention, Comment, Event, SiteChain, SiteEvent
 
 __all__ = [
     "Attention",
@@ -19,5 +19,6 @@ __all__ = [
     "Plan",
     "Project",
     "Role",
+    "SiteChain",
     "SiteEvent",
 ]

@@ -59,6 +59,25 @@ class SiteEvent(Fact):
         indexes = [models.Index(fields=["topic", "number"], name="site_event_topic")]
 
 
+class SiteChain(models.Model):
+    """How far the site's chain goes, in one row: so that nobody takes its end away unseen."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    event_count = models.BigIntegerField(default=0)
+    event_hash = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="site_chain_one")]
+
+    def __str__(self) -> str:
+        return f"{self.event_count} {self.event_hash}"
+
+    @staticmethod
+    def head() -> SiteChain:
+        """The one row; a new one, which nobody has saved yet, before the first event."""
+        return SiteChain.objects.first() or SiteChain()
+
+
 class Attention(models.Model):
     """Something that waits for a person: what is asked, of whom, where to answer."""
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from django.db.models import QuerySet
 
 from projects.live import event_hash
-from projects.models import Event, Project, SiteEvent
+from projects.models import Event, Project, SiteChain, SiteEvent
+from projects.snapshot import snapshot
 
 #: All that an event's hash is made of, so that whoever has the export can prove the chain.
 COLUMNS = (
@@ -21,32 +22,37 @@ COLUMNS = (
 
 def verify(project: Project) -> str:
     """The first thing that is wrong with a project's chain, or an empty text."""
-    project.refresh_from_db()
-    broken, number, head = _chain(Event.objects.filter(project=project))
-    if not broken and (project.event_count, project.event_hash) != (number, head):
-        return f"The project's head says {project.event_count} events; the chain holds {number}."
-    return broken
+    with snapshot():
+        project.refresh_from_db()
+        events = Event.objects.filter(project=project)
+        return _broken(events, "project", project.event_count, project.event_hash)
 
 
-def verify_site() -> tuple[str, int]:
-    """The first thing that is wrong with the site's own chain, or an empty text; and its length."""
-    broken, number, _ = _chain(SiteEvent.objects.all())
-    return broken, number
+def verify_site() -> tuple[str, SiteChain]:
+    """The first thing that is wrong with the site's own chain, or an empty text; and its head."""
+    with snapshot():
+        chain = SiteChain.head()
+        events = SiteEvent.objects.all()
+        return _broken(events, "site", chain.event_count, chain.event_hash), chain
 
 
-def _chain(events: QuerySet[Event] | QuerySet[SiteEvent]) -> tuple[str, int, str]:
+def _broken(
+    events: QuerySet[Event] | QuerySet[SiteEvent], whose: str, count: int, head: str
+) -> str:
+    """What is wrong with a chain that by its head ends after so many events, with that hash."""
     before, number = "", 0
     for event in events.order_by("number").iterator(2000):
         number += 1
         if event.number != number:
-            return f"Event {number} is missing; the next one is {event.number}.", number, before
+            return f"Event {number} is missing; the next one is {event.number}."
         if event.previous_hash != before:
-            return f"Event {number} does not follow the one before it.", number, before
+            return f"Event {number} does not follow the one before it."
         if event_hash(event) != event.hash:
-            changed = f"Event {number} ({event.kind}) was changed after it was written."
-            return changed, number, before
+            return f"Event {number} ({event.kind}) was changed after it was written."
         before = event.hash
-    return "", number, before
+    if (count, head) != (number, before):
+        return f"The {whose}'s head says {count} events; the chain holds {number}."
+    return ""
 
 
 def export_json_lines(project: Project) -> Iterator[str]:

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils.dateparse import parse_datetime
 
-from projects.live import event_hash
+from projects.live import SITE, SYSTEM, event_hash, site_event
 from projects.models import Event
 from projects.services.audit import verify
 from tests.acceptance.stage import Stage, given
@@ -60,6 +60,23 @@ def test_a_row_that_is_gone_is_found(done):
     assert verify(done.project) != ""
     last.save(force_insert=True)
     assert verify(done.project) == ""
+
+
+def test_the_site_notices_that_its_newest_event_is_gone(transactional_db):
+    for number in range(2):
+        with transaction.atomic():
+            site_event("test.happened", SITE, SYSTEM, number=number)
+    assert "2 events of the site, chain whole" in said("audit_verify")
+
+    tampered("DELETE FROM projects_siteevent WHERE number = %s", 2)
+    gone = "The site's head says 2 events; the chain holds 1."
+    with pytest.raises(CommandError, match=gone):
+        said("audit_verify")
+    # Nor does the next one take its place.
+    with transaction.atomic():
+        assert site_event("test.happened", SITE, SYSTEM).number == 3
+    with pytest.raises(CommandError, match="Event 2 is missing; the next one is 3"):
+        said("audit_verify")
 
 
 def test_the_export_holds_the_whole_chain(done):

@@ -17,10 +17,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["slug"]:
-            broken, count = verify_site()
+            broken, chain = verify_site()
             if broken:
                 raise CommandError(broken)
-            self.stdout.write(f"{count} events of the site, chain whole.")
+            count, head = chain.event_count, chain.event_hash
+            self.stdout.write(f"{count} events of the site, chain whole, head {head}.")
             return
         project = find_project(options["slug"])
         broken = verify(project)
