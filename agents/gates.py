@@ -9,7 +9,7 @@ from pathlib import Path
 from agents import sandbox
 from agents.checkouts import clean_checkout
 from agents.work import Work, check, slot
-from projects import globs
+from projects import globs, live
 from projects.hub import Change
 from projects.models import Contract, Module
 from reviews import ownership
@@ -172,6 +172,7 @@ def _checks(
         project_id=work.run.project_id,
         module=work.run.module,
         outcomes=outcomes,
+        by=live.Actor.run(work.run.pk),
         run_topic=work.run.topic,
         phase=phase,
         commit=commit,

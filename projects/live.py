@@ -162,26 +162,29 @@ def site_event(kind: str, topic: str, by: Actor, /, **data: Any) -> SiteEvent:
 
 def event_hash(event: Event | SiteEvent) -> str:
     """SHA-256 over the previous hash and everything the event says."""
-    body = json.dumps(
+    return sha256_of(
         [
             event.previous_hash,
             event.project_id if isinstance(event, Event) else None,
             event.number,
-            _instant(event.at),
+            instant(event.at),
             event.actor,
             event.user_id,
             event.kind,
             event.topic,
             event.data,
-        ],
-        sort_keys=True,
-        ensure_ascii=False,
-        separators=(",", ":"),
+        ]
     )
+
+
+def sha256_of(values: list[Any]) -> str:
+    """SHA-256 over canonical JSON."""
+    body = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _instant(at: datetime) -> int:
+def instant(at: datetime) -> int:
+    """Microseconds since 1970, in whatever time zone it is told."""
     return round(at.timestamp() * 1_000_000)
 
 

@@ -13,6 +13,7 @@ from projects.lifecycle import transition
 from projects.models import Contract, Dependency, Module
 from reviews import ownership
 from reviews.checks import CheckOutcome
+from reviews.digests import digest
 from reviews.models import Merge, Review
 from reviews.services import Remark
 
@@ -133,11 +134,10 @@ def _unwanted(merge: Merge, status: str) -> str:
 def merged(merge: Merge, by: live.Actor) -> None:
     """The branch holds the tested commit: done row, module merged, dependents released."""
     with live.change(merge.project_id) as change:
-        ended = Merge.objects.filter(pk=merge.pk, status=M.SWAPPING).update(
-            status=M.MERGED, ended_at=timezone.now()
-        )
-        if not ended:
+        values = {"status": M.MERGED, "ended_at": timezone.now()}
+        if not Merge.objects.filter(pk=merge.pk, status=M.SWAPPING).update(**values):
             return
+        merge.refresh_from_db()
         module = Module.objects.get(pk=merge.module_id)
         if module.parent_id:
             Module.objects.filter(pk=module.parent_id).update(head_commit=merge.tested_commit)
@@ -148,6 +148,7 @@ def merged(merge: Merge, by: live.Actor) -> None:
             slug=module.slug,
             commit=merge.tested_commit,
             branch=merge.branch,
+            digests={merge.pk: digest(merge)},
         )
         if module.status == S.MERGING:
             transition(module, S.MERGED, by=by, merged_commit=merge.tested_commit)

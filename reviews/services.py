@@ -16,6 +16,7 @@ from projects.services.attention import attention_close
 from projects.services.errors import Refused
 from projects.text import clean_text
 from reviews.checks import CheckOutcome
+from reviews.digests import digest
 from reviews.models import CheckResult, Finding, Merge, Review
 
 S = Module.Status
@@ -37,14 +38,23 @@ class Remark:
 KEPT_OUTPUT = 20_000
 
 
-def findings_record(
-    module: Module, remarks: Sequence[Remark], *, run_topic: str, review: Review | None = None
-) -> int:
+def findings_record(module: Module, remarks: Sequence[Remark], *, run_topic: str) -> int:
     """Store the findings of one judgement and return their batch; 0 when there are none."""
+    return batch_of(_findings_create(module, remarks, run_topic=run_topic))
+
+
+def batch_of(findings: Sequence[Finding]) -> int:
+    """The batch of one judgement's findings; 0 when there are none."""
+    return findings[0].batch if findings else 0
+
+
+def _findings_create(
+    module: Module, remarks: Sequence[Remark], *, run_topic: str, review: Review | None = None
+) -> list[Finding]:
     if not remarks:
-        return 0
+        return []
     newest = Finding.objects.filter(project=module.project_id).aggregate(n=Max("batch"))["n"] or 0
-    Finding.objects.bulk_create(
+    return Finding.objects.bulk_create(
         Finding(
             project_id=module.project_id,
             module=module,
@@ -59,7 +69,6 @@ def findings_record(
         )
         for remark in remarks
     )
-    return newest + 1
 
 
 def checks_record(
@@ -67,12 +76,13 @@ def checks_record(
     project_id: int,
     module: Module | None,
     outcomes: Iterable[CheckOutcome],
+    by: live.Actor,
     run_topic: str,
     phase: str,
     commit: str,
 ) -> None:
-    """Store what the checks did on a commit."""
-    CheckResult.objects.bulk_create(
+    """Store what the checks did on a commit, and have the record say so."""
+    rows = [
         CheckResult(
             project_id=project_id,
             module=module,
@@ -84,11 +94,29 @@ def checks_record(
             ok=outcome.ok,
             kind=str(outcome.kind),
             flaky=outcome.flaky,
-            seconds=outcome.seconds,
+            seconds=float(outcome.seconds),
             output=clean_text(outcome.output, KEPT_OUTPUT),
         )
         for outcome in outcomes
-    )
+    ]
+    if not rows:
+        return
+    with live.change(project_id) as change:
+        # Nothing can start that could not before.
+        change.rings = False
+        rows = CheckResult.objects.bulk_create(rows)
+        change.event(
+            "checks.recorded",
+            run_topic,
+            by,
+            slug=module.slug if module else None,
+            phase=phase,
+            commit=commit,
+            red=sum(not row.ok for row in rows),
+            digests={row.pk: digest(row) for row in rows},
+        )
+        if module:
+            change.topics.add(module.topic)
 
 
 def review_record(
@@ -103,8 +131,8 @@ def review_record(
     prompt_version: str,
     person: User | None,
     remarks: Sequence[Remark],
-) -> tuple[Review, int]:
-    """Store the orchestrator's judgement with its findings; returns it and the batch."""
+) -> tuple[Review, list[Finding]]:
+    """Store a judgement with its findings; the caller puts both into the record, with a digest."""
     review = Review.objects.create(
         project_id=module.project_id,
         module=module,
@@ -117,7 +145,7 @@ def review_record(
         prompt_version=prompt_version,
         person=person,
     )
-    return review, findings_record(module, remarks, run_topic=run_topic, review=review)
+    return review, _findings_create(module, remarks, run_topic=run_topic, review=review)
 
 
 #: Verdict to the status that follows it.
@@ -152,7 +180,7 @@ def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Revi
                 values["head_commit"] = newest.head_commit
         if Merge.objects.filter(module=module, status=Merge.Status.SWAPPING).exists():
             raise Refused(f"{module.slug} is on the branch at this moment; load the page again.")
-        review, batch = review_record(
+        review, findings = review_record(
             module,
             verdict=verdict,
             summary=reason,
@@ -173,10 +201,11 @@ def review_overrule(module: Module, verdict: str, by: User, reason: str) -> Revi
             before=newest.verdict,
             reason=clean_text(reason),
             review=review.pk,
+            digests={review.pk: digest(review, findings)},
         )
         to = FOLLOWS[V(verdict)]
         if module.status != to:
-            values["open_findings"] = batch
+            values["open_findings"] = batch_of(findings)
             transition(module, to, by=live.Actor.person(by), reason=reason, **values)
         attention_close(module.project, topic=module.topic, by=live.Actor.person(by))
     return review

@@ -30,8 +30,9 @@ from projects.services.modules import module_ask
 from projects.services.plans import plan_blocked
 from projects.services.proposals import proposal_end
 from reviews import merges
+from reviews.digests import digest
 from reviews.models import Review
-from reviews.services import Remark, findings_record, review_record
+from reviews.services import Remark, batch_of, findings_record, review_record
 
 S = Module.Status
 V = Review.Verdict
@@ -284,7 +285,7 @@ def review_judged(
     prompt_version: str,
 ) -> None:
     """Record a verdict and let the module follow it, within what the policies allow."""
-    review, batch = review_record(
+    review, findings = review_record(
         module,
         verdict=verdict,
         summary=summary,
@@ -306,7 +307,9 @@ def review_judged(
         review=review.pk,
         commit=head,
         findings=len(remarks),
+        digests={review.pk: digest(review, findings)},
     )
+    batch = batch_of(findings)
     if verdict == V.APPROVE and work.plan.policies.get("review") not in ("person", "both"):
         transition(module, S.MERGING, by=by, open_findings=0)
     elif verdict in (V.APPROVE, V.ASK):

@@ -20,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def verify(project: Project) -> str:
+def verify_chain(project: Project) -> str:
     """The first thing that is wrong with a project's chain, or an empty text."""
     with snapshot():
         project.refresh_from_db()

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from agents.services.recovery import check_invariants
-from projects.services.audit import verify
+from reviews.audit import verify
 from tests.acceptance.stage import Stage
 
 Team = Callable[..., Stage]

@@ -19,9 +19,9 @@ from agents.services.recovery import check_invariants
 from agents.workspaces import Workspace
 from projects import plancontent
 from projects.models import Plan
-from projects.services.audit import verify
 from projects.services.plans import open_plan
 from projects.services.projects import project_create
+from reviews.audit import verify
 from reviews.models import CheckResult
 from tests import factories
 from tests.acceptance.stage import Stage, overlaps

@@ -16,9 +16,9 @@ from agents.services import budgets, providers, quotas, quotawatch, runs
 from agents.services.quotas import quota_remove, quota_set
 from projects import live
 from projects.models import Attention, Event, Membership, Module, Plan, Project, SiteEvent
-from projects.services.audit import verify
 from projects.services.errors import Refused
 from projects.services.projects import project_pause
+from reviews.audit import verify
 
 D = Decimal
 

@@ -186,8 +186,8 @@ def test_review_shows_findings_at_their_lines_and_is_overruled(
     review = make.review(cart, "rebuild", base_commit=base, head_commit=head, summary="Not yet.")
     make.finding(cart, "Too much.", review=review, path="cart.py", line=2, clause="brief")
     outcome = CheckOutcome("python -m pytest -q", 0, 1.2, "3 passed", True, "passed")
-    checks_record(project_id=shop.pk, module=cart, outcomes=[outcome], run_topic="",
-                  phase="green", commit=head)  # fmt: skip
+    checks_record(project_id=shop.pk, module=cart, outcomes=[outcome], by=live.SYSTEM,
+                  run_topic=f"{shop.topic}/run/0", phase="green", commit=head)  # fmt: skip
     enter(page, server, mia, f"/projects/shop/reviews/{review.pk}/")
     expect(page.locator("tr.remark")).to_contain_text("Too much.")
     shot("review")

@@ -10,8 +10,8 @@ from agents import scheduler
 from agents.services import runs
 from projects.models import Event, Project
 from projects.services import archive
-from projects.services.audit import verify
 from projects.services.errors import Refused, Stale
+from reviews.audit import verify
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db

@@ -6,11 +6,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from agents.management.commands._common import find_project
-from projects.services.audit import verify, verify_site
+from projects.services.audit import verify_site
+from reviews.audit import verify
 
 
 class Command(BaseCommand):
-    help = "Prove a project's chain of events, or the site's, and name the first broken row."
+    help = "Prove a project's record, or the site's, and name the first broken row."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("slug", nargs="?", help="left out: the site's own chain")
