@@ -8,6 +8,7 @@ import pytest
 
 from agents import meters, pipeline
 from agents.models import Run
+from agents.scheduler import STATUS_OF
 from projects.models import Attention, Plan
 from reviews.models import CheckResult
 from tests import factories
@@ -118,8 +119,8 @@ def test_no_run_of_any_kind_starts_unconfined(kind, alice, tutti_home, monkeypat
     monkeypatch.setenv("TUTTI_SANDBOX_LEVEL", "unconfined")
     monkeypatch.delenv("TUTTI_ALLOW_UNCONFINED", raising=False)
     plan = factories.plan(factories.project("shop"))
-    is_modules = kind not in ("prepare", "finish", "decompose")
-    module = factories.module(plan, "cart", "building" if is_modules else "merged")
+    is_modules = kind in STATUS_OF
+    module = factories.module(plan, "cart", STATUS_OF[kind] if is_modules else "merged")
     run = factories.run(module, kind)
     if not is_modules:
         Run.objects.filter(pk=run.pk).update(module=None)
