@@ -104,6 +104,7 @@ def _give_up_parts(module: Module, change: live.Change, by: live.Actor) -> None:
             version=F("version") + 1,
         )
         change.event("module.cancelled", part.topic, by, **said)
+        _give_up_parts(part, change, by)
 
 
 def _release_dependents(module: Module, needs: QuerySet[Dependency]) -> None:

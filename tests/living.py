@@ -7,15 +7,17 @@ import time
 import psutil
 
 
-def living(mark: object) -> list[int]:
+def living(mark: object, *, is_whole: bool = False) -> list[int]:
     """The processes of this machine whose command lines hold a mark, which one test alone may use.
 
-    Other tests run at the same time: a path of the test's own folder is such a mark.
+    Other tests run at the same time: a path of the test's own folder is such a mark. Those alone
+    of which it is a whole word, and not a part of a script, when it `is_whole`.
     """
     found = []
     for process in psutil.process_iter():
         try:
-            if any(str(mark) in word for word in process.cmdline()):
+            words = process.cmdline()
+            if str(mark) in words if is_whole else any(str(mark) in word for word in words):
                 found.append(process.pid)
         except psutil.Error:
             continue

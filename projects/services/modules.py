@@ -132,7 +132,10 @@ def _module_resume_to(module: Module, by: live.Actor) -> None:
 
 
 def _module_start_over(module: Module, by: live.Actor) -> None:
-    if module.contract_id is None and module.parent_id:
+    parent = Module.objects.filter(pk=module.parent_id).first() if module.parent_id else None
+    if parent and parent.status == S.CANCELLED:
+        raise Refused(f"{module.slug} is a part of {parent.slug}, which is cancelled; retry that.")
+    if module.contract_id is None and parent:
         raise Refused(f"{module.slug} is no part any more: its module was begun again without it.")
     if module.contract_id is None:
         raise Refused(f"{module.slug} was never approved; put it into the next plan.")
@@ -141,7 +144,6 @@ def _module_start_over(module: Module, by: live.Actor) -> None:
     Plan.objects.filter(project=module.project_id, status=Plan.Status.APPROVED).update(
         finished_at=None
     )
-    parent = Module.objects.filter(pk=module.parent_id).first() if module.parent_id else None
     if parent and parent.status == S.NEEDS_PERSON and parent.resume_to == S.BUILT:
         _module_resume_to(parent, by)
         if other := _cancelled_part(parent):

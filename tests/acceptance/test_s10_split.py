@@ -205,6 +205,8 @@ def test_a_split_module_that_begins_again_waits_for_no_given_up_part(team):
     with pytest.raises(Refused, match="Its part big/y was cancelled"):
         module_retry(stage.module("big"), live.SYSTEM)
     module_cancel(stage.module("big"), live.SYSTEM)
+    with pytest.raises(Refused, match="a part of big, which is cancelled; retry that"):
+        module_retry(stage.module("big/y"), live.SYSTEM)
     module_retry(stage.module("big"), live.SYSTEM)
     assert check_invariants() == []
     stage.work()

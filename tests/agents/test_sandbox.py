@@ -305,7 +305,8 @@ def test_a_killed_worker_leaves_no_agent(tmp_path, level, seconds):
         " workspace=Path(sys.argv[1]))"
     )
     worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path.cwd())
-    until(lambda: len(living(seconds)) >= 3, what="the worker, and both of the agent's processes")
+    # Not before both sleep: until then bubblewrap may not have tied itself to the worker yet.
+    until(lambda: len(living(seconds, is_whole=True)) == 2, what="both of the agent's processes")
     left = list(Path(tempfile.gettempdir()).glob(f"tutti-scratch-{worker.pid}-*"))
     worker.kill()
     worker.wait()
