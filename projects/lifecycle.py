@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from django.db.models import F, QuerySet
@@ -140,12 +142,17 @@ def _take_next_contract(module: Module, by: live.Actor) -> None:
 
 def open_needs(contract_id: int) -> dict[str, Any]:
     """Both counters of a module under a contract; what was merged since its approval is no need."""
-    rows = Dependency.objects.filter(contract=contract_id, satisfied_at__isnull=True)
+    return needs_left([contract_id])[contract_id]
+
+
+def needs_left(contract_ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """What `open_needs` gives, for many contracts at once."""
+    rows = Dependency.objects.filter(contract__in=contract_ids, satisfied_at__isnull=True)
     rows.filter(needs__status=S.MERGED).update(satisfied_at=timezone.now())
-    gates = Dependency.Gates
+    left = Counter(rows.values_list("contract", "gates"))
     return {
-        "needs_to_start": rows.filter(gates=gates.START).count(),
-        "needs_to_finish": rows.filter(gates=gates.FINISH).count(),
+        pk: {"needs_to_start": left[pk, "start"], "needs_to_finish": left[pk, "finish"]}
+        for pk in contract_ids
     }
 
 

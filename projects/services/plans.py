@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 
 from projects import graph, live, plancontent, planfile
 from projects.hub import integration_ref
-from projects.lifecycle import OPEN, fresh_start, transition
+from projects.lifecycle import OPEN, fresh_start, needs_left, transition
 from projects.models import Contract, Dependency, Module, Plan, Project, Role
 from projects.order import components
 from projects.services.attention import attention_close, attention_open
@@ -351,7 +350,10 @@ def _put_in_force(plan: Plan, by: live.Actor) -> None:
         else:
             transition(module, Module.Status.WAITING, by=by, **values, **fresh_start())
     _gate(plan, gated, graph.counters(specs, lanes))
-    _count({module: contract for module, contract in gated.items() if module not in later})
+    now = {module: contract.pk for module, contract in gated.items() if module not in later}
+    left = needs_left(now.values())
+    for module, pk in now.items():
+        _update(module, **left[pk])
     _cancel_dropped(plan, {contract.module_id for contract in contracts}, by)
     _lanes_at_work(plan, lanes)
     lanes_order(plan.project_id)
@@ -393,19 +395,6 @@ def _gate(plan: Plan, gated: dict[Module, Contract], counters: dict[str, graph.C
                 row.gates, row.satisfied_at = gate, None
     Dependency.objects.bulk_update(rows.values(), ["gates", "satisfied_at"], batch_size=500)
     Dependency.objects.bulk_create(new)
-
-
-def _count(gated: dict[Module, Contract]) -> None:
-    """Set the counters of modules; what is merged is no need any more."""
-    needs = Dependency.objects.filter(contract__in=gated.values(), satisfied_at__isnull=True)
-    needs.filter(needs__status=Module.Status.MERGED).update(satisfied_at=timezone.now())
-    left = Counter(needs.values_list("contract", "gates"))
-    for module, contract in gated.items():
-        _update(
-            module,
-            needs_to_start=left[contract.pk, "start"],
-            needs_to_finish=left[contract.pk, "finish"],
-        )
 
 
 def _lanes_at_work(plan: Plan, lanes: dict[str, str]) -> None:
